@@ -1,0 +1,58 @@
+// What a CUDA kernel finds around it when g++ compiles it for the CPU: a thread is a fiber, so
+// blocks, shared memory and __syncthreads work. One launch runs at a time.
+#pragma once
+
+#include <math.h>
+
+#include <utility>
+
+struct dim3 {
+    unsigned x, y, z;
+};
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+void __syncthreads();
+
+#define __global__
+#define __device__
+#define __shared__ static
+
+inline float __fmaf_rn(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
+inline double __fma_rn(double x, double y, double z) { return __builtin_fma(x, y, z); }
+inline float __fsqrt_rn(float x) { return __builtin_sqrtf(x); }
+inline double __dsqrt_rn(double x) { return __builtin_sqrt(x); }
+
+template <class To, class From>
+inline To same_bits(From x) {
+    static_assert(sizeof(To) == sizeof(From), "as many bits");
+    To y;
+    __builtin_memcpy(&y, &x, sizeof y);
+    return y;
+}
+inline int __float_as_int(float x) { return same_bits<int>(x); }
+inline float __int_as_float(int x) { return same_bits<float>(x); }
+inline long long __double_as_longlong(double x) { return same_bits<long long>(x); }
+inline double __longlong_as_double(long long x) { return same_bits<double>(x); }
+
+namespace deltaprop {
+
+// 0, or 1 where threads of a block ended while others waited at a barrier.
+int launch(const unsigned* grid, const unsigned* block, void (*thread)(void**), void** args);
+
+// A kernel as a function of pointers to its arguments, as cuLaunchKernel takes them.
+template <auto kernel>
+struct Thread;
+template <class... A, void (*kernel)(A...)>
+struct Thread<kernel> {
+    static void run(void** args) { unpack(args, std::index_sequence_for<A...>{}); }
+    template <std::size_t... I>
+    static void unpack(void** args, std::index_sequence<I...>) {
+        kernel(*static_cast<A*>(args[I])...);
+    }
+};
+
+}  // namespace deltaprop
+
+#define HOST_ENTRY(kernel)                                                                       \
+    extern "C" int launch_kernel(const unsigned* grid, const unsigned* block, void** args) {     \
+        return deltaprop::launch(grid, block, deltaprop::Thread<kernel>::run, args);             \
+    }

@@ -1,0 +1,44 @@
+"""deltaprop: backpropagation kernels for CPU and GPU whose gradients agree to the last bit."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from deltaprop import ops
+from deltaprop.activations import ACTIVATIONS, Activation
+from deltaprop.backends import BackendInfo, backends, use_backend
+from deltaprop.check import crosscheck, digest, gradcheck
+from deltaprop.digests import check_digests
+from deltaprop.equations import Gradient, Layer, Trace
+from deltaprop.errors import BackendUnavailableError, ModelFileError
+from deltaprop.losses import LOSSES, Loss
+from deltaprop.mlp import MLP, Back
+from deltaprop.parameters import Parameters
+from deltaprop.training import History
+
+__all__ = [
+    "ACTIVATIONS",
+    "LOSSES",
+    "MLP",
+    "Activation",
+    "Back",
+    "BackendInfo",
+    "BackendUnavailableError",
+    "Gradient",
+    "History",
+    "Layer",
+    "Loss",
+    "ModelFileError",
+    "Parameters",
+    "Trace",
+    "backends",
+    "check_digests",
+    "crosscheck",
+    "digest",
+    "gradcheck",
+    "ops",
+    "use_backend",
+]
+
+try:
+    __version__ = version("deltaprop")
+except PackageNotFoundError:  # a source tree on the path, not installed
+    __version__ = "unknown"

@@ -1,0 +1,108 @@
+"""The caller's arrays: checked, and brought to a backend without loss.
+
+Accepted are NumPy arrays, and CuPy arrays where the backend computes on a GPU, with any
+strides, byte order and write protection. A dtype is converted only where every value of it
+survives: bool, int8, uint8, int16, uint16, float16 to float32 and float64; int32, uint32,
+float32 to float64. Results come back in the caller's kind of array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from deltaprop.contract import Array, Kernels
+from deltaprop.errors import find
+from deltaprop.scalar import DTYPES
+
+
+def is_cupy(x: Any) -> bool:
+    """Whether x is a CuPy array; CuPy is not imported to find out."""
+    return type(x).__module__.partition(".")[0] == "cupy"
+
+
+def float_dtype(dtype: Any) -> np.dtype[Any]:
+    """float32 or float64 from a name or dtype."""
+    if isinstance(dtype, (str, type, np.dtype)):
+        for known in DTYPES.values():
+            if known == dtype:
+                return known
+    return find("dtype", dtype, DTYPES)
+
+
+def lossless(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
+    """Whether every number of `source` is one of `target`, float32 or float64."""
+    if source.kind not in "biuf" or (source.kind in "iu" and source.itemsize == 8):
+        return False
+    return np.can_cast(source, target, "safe")
+
+
+def check_array(name: str, x: Any, k: Kernels) -> None:
+    """Raises TypeError unless x is an array that this backend can take."""
+    if is_cupy(x):
+        if k.name != "cuda":
+            raise TypeError(
+                f"{name} is a CuPy array, but backend {k.name!r} computes on NumPy arrays; "
+                f"pass {name}.get(), or use backend='cuda'"
+            )
+    elif not isinstance(x, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy or CuPy array, got {type(x).__name__}")
+    elif isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first")
+
+
+def as_input(
+    name: str, x: Any, dtype: np.dtype[Any], shape: tuple[int | str, ...], k: Kernels
+) -> Array:
+    """x as a C-contiguous array of `dtype` where the backend computes.
+
+    `shape` gives each dimension as a number, or as a name for one that may have any size but 0.
+    Raises TypeError for the wrong kind or dtype, ValueError for the wrong shape.
+    """
+    check_array(name, x, k)
+    if not lossless(x.dtype, dtype):
+        raise TypeError(
+            f"{name} has dtype {x.dtype}, which {dtype} cannot hold without loss; "
+            f"wanted {dtype}: pass {name}.astype('{dtype}')"
+        )
+    check_shape(name, x.shape, shape)
+    if is_cupy(x):
+        import cupy
+
+        return cupy.ascontiguousarray(x, dtype)
+    return k.arrays.asarray(np.require(x, dtype, ["C", "A", "E"]))
+
+
+def check_shape(name: str, got: tuple[int, ...], wanted: tuple[int | str, ...]) -> None:
+    """Raises ValueError unless the shape is as wanted and no dimension is 0."""
+    if 0 in got:
+        raise ValueError(f"{name} must not be empty, got shape {got}")
+    if len(got) != len(wanted) or any(isinstance(w, int) and g != w for g, w in zip(got, wanted)):
+        text = ", ".join(map(str, wanted)) + ("," if len(wanted) == 1 else "")
+        raise ValueError(f"{name} must have shape ({text}), got {got}")
+
+
+def back_to(like: Any, k: Kernels) -> Callable[[Array], Array]:
+    """A function that brings the backend's arrays to the kind that `like` is of."""
+    return (lambda x: x) if is_cupy(like) else k.arrays.to_numpy
+
+
+def check_rate(name: str, value: float, dtype: np.dtype[Any]) -> float:
+    """A number that is finite in `dtype` and not negative, or ValueError."""
+    if not isinstance(value, (int, float, np.floating, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    number = value if isinstance(value, int) else float(value)
+    if not 0 <= number <= float(np.finfo(dtype).max):
+        raise ValueError(f"{name} must be finite in {dtype} and not negative, got {value}")
+    return float(number)
+
+
+def check_count(name: str, value: int, least: int = 1) -> int:
+    """An integer from `least`, or ValueError."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    return int(value)

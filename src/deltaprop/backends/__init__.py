@@ -1,0 +1,187 @@
+"""The backends by name: which there are, which can run here, and why one cannot.
+
+A backend named by anyone never falls back to another: it runs or says why it does not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from deltaprop.contract import Kernels
+from deltaprop.errors import BackendUnavailableError, find
+
+INSTALL_CUDA = "pip install 'deltaprop[cuda13]' (or [cuda12]) on a machine with an NVIDIA GPU"
+AUTO_WORK = 1 << 28
+"""Multiplications in a sweep from which `auto` takes a GPU that works."""
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """One row of `dp.backends()`."""
+
+    name: str
+    available: bool
+    exact: bool
+    version: str
+    reason: str
+    """Why it is not available and what would help; empty where it is."""
+
+
+@dataclass(frozen=True)
+class _Backend:
+    name: str
+    exact: bool
+    packages: tuple[str, ...]
+    kernels: Callable[[], Kernels]
+    """Imports what it needs; raises `BackendUnavailableError`."""
+
+
+def _module(name: str) -> Kernels:
+    kernels: Kernels = importlib.import_module(f"deltaprop.backends.{name}").kernels()
+    return kernels
+
+
+def _require_fma() -> None:
+    from llvmlite import binding
+
+    if not binding.get_host_cpu_features().get("fma") and binding.get_process_triple()[:3] == "x86":
+        raise BackendUnavailableError(
+            "this CPU has no fused multiply-add; the numpy backend runs on it: backend='numpy'"
+        )
+
+
+def _numba() -> Kernels:
+    try:
+        import numba  # noqa: F401
+    except ImportError as missing:
+        raise BackendUnavailableError(f"{missing}; pip install --upgrade numba") from missing
+    _require_fma()
+    return _module("numba")
+
+
+def _cuda() -> Kernels:
+    try:
+        import cuda.core  # noqa: F401
+        import cupy
+    except ImportError as missing:
+        raise BackendUnavailableError(f"{missing}; {INSTALL_CUDA}") from missing
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendUnavailableError(f"no GPU that works: {error}") from error
+    if count == 0:
+        raise BackendUnavailableError("no GPU here")
+    from deltaprop.backends import cuda as table
+    from deltaprop.devices.cupy import CupyDevice
+
+    return table.kernels(CupyDevice(), "cuda")
+
+
+def _cuda_host() -> Kernels:
+    from deltaprop.backends import cuda as table
+    from deltaprop.devices.host import HostDevice, compiler
+
+    _require_fma()
+    if compiler() is None:
+        wanted = os.environ.get("CXX") or "g++"
+        raise BackendUnavailableError(f"no C++ compiler {wanted!r}: install g++, or set CXX")
+    return table.kernels(HostDevice(), "cuda-host")
+
+
+BACKENDS = {
+    b.name: b
+    for b in (
+        _Backend("reference", True, ("numpy",), lambda: _module("reference")),
+        _Backend("numpy", False, ("numpy",), lambda: _module("numpy")),
+        _Backend("numba", True, ("numba", "llvmlite"), _numba),
+        _Backend("cuda", True, ("cupy-cuda13x", "cupy-cuda12x", "cuda-core"), _cuda),
+        _Backend("cuda-host", True, ("numpy",), _cuda_host),
+    )
+}
+CHOICES = {name: name for name in BACKENDS} | {"cpu": "numba", "auto": "auto"}
+
+_default: ContextVar[str | None] = ContextVar("deltaprop_backend", default=None)
+
+
+@cache
+def _load(name: str) -> Kernels:
+    return BACKENDS[name].kernels()
+
+
+def _reason(name: str) -> str:
+    try:
+        _load(name)
+    except BackendUnavailableError as error:
+        return str(error)
+    return ""
+
+
+def backends() -> list[BackendInfo]:
+    """Every backend, whether it can run here, and why not."""
+    return [
+        BackendInfo(b.name, not (reason := _reason(b.name)), b.exact, _versions(b), reason)
+        for b in BACKENDS.values()
+    ]
+
+
+def _versions(backend: _Backend) -> str:
+    found = []
+    for package in backend.packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def is_exact(name: str) -> bool:
+    """Whether that backend's results are the specification's, bit for bit."""
+    return BACKENDS[name].exact
+
+
+def resolve(name: str | None = None, work: int = 0) -> str:
+    """The backend to use: `name`, or what was chosen around it, as a key of `BACKENDS`.
+
+    Order: the name given, `use_backend`, $DELTAPROP_BACKEND, "auto". `work` is the number of
+    multiplications that lie ahead: "auto" takes a GPU for large work only.
+    """
+    chosen = _default.get() if name is None else name
+    if chosen is None:
+        variable = os.environ.get("DELTAPROP_BACKEND") or "auto"
+        chosen = find("$DELTAPROP_BACKEND", variable, CHOICES)
+    chosen = find("backend", chosen, CHOICES)
+    if chosen == "auto":
+        return "cuda" if work >= AUTO_WORK and not _reason("cuda") else "numba"
+    return chosen
+
+
+def load(name: str | None = None, work: int = 0) -> Kernels:
+    """The kernels of that backend.
+
+    Raises `BackendUnavailableError` where it cannot run, ValueError for an unknown name.
+    """
+    resolved = resolve(name, work)
+    try:
+        return _load(resolved)
+    except BackendUnavailableError as error:
+        raise BackendUnavailableError(f"backend {resolved!r}: {error}") from error
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within the `with` block, nets and ops that name no backend of their own use this one.
+
+    It holds for the thread (and the asyncio task) that entered the block.
+    """
+    token = _default.set(find("backend", name, CHOICES))
+    try:
+        yield
+    finally:
+        _default.reset(token)

@@ -1,0 +1,182 @@
+"""The launch table: which unit each kernel is, its grid, its block and its arguments.
+
+Written once against a small device interface, for a GPU (the `cuda` backend) and for the
+same sources on the CPU (`cuda-host`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from deltaprop.activations import Activation
+from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Arrays, Kernels
+from deltaprop.devices.unit import Unit
+from deltaprop.elementary import exp, log
+from deltaprop.losses import Loss
+from deltaprop.scalar import Rule, trace
+
+TILE = 32
+"""Rows and columns of C that a block of ordered_gemm.cuh computes."""
+
+GEMM_THREADS = 64
+THREADS = 256
+MOST_BLOCKS = 1 << 20
+
+
+class Device(Arrays, Protocol):
+    """What the table needs of a machine: arrays, and launches on them.
+
+    Arguments of a launch are arrays, None (null), Python ints (64 bits), NumPy reals.
+    """
+
+    def launch(
+        self,
+        unit: Unit,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        args: tuple[Any, ...],
+    ) -> None: ...
+
+
+def levels(terms: int, leaf: int) -> int:
+    """Nodes that a tree over that many terms may hold, up to a power of two.
+
+    A power of two, so that few variants of a kernel are compiled.
+    """
+    bits = (-(-terms // leaf)).bit_length()
+    return 1 << (bits - 1).bit_length()
+
+
+def blocks(count: int, per_block: int) -> int:
+    return -(-count // per_block)
+
+
+class Launches:
+    """The kernels of the contract as launches on a device."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def each(
+        self, kernel: str, count: int, args: tuple[Any, ...], levels: int = 1, **rules: Rule
+    ) -> None:
+        """A kernel with one thread for each of `count` elements."""
+        unit = self.unit(kernel, args[0], levels, rules)
+        grid = (min(blocks(count, THREADS), MOST_BLOCKS), 1, 1)
+        self.device.launch(unit, grid, (THREADS, 1, 1), args)
+
+    def gemm(
+        self,
+        kernel: str,
+        shape: tuple[int, int, int],
+        leaf: int,
+        args: tuple[Any, ...],
+        **rules: Rule,
+    ) -> None:
+        """A kernel made of ordered_gemm: C of `shape[:2]`, sums of `shape[2]` terms."""
+        M, N, K = shape
+        unit = self.unit(kernel, args[0], levels(K, leaf), rules)
+        grid = (blocks(M, TILE), blocks(N, TILE), 1)
+        self.device.launch(unit, grid, (GEMM_THREADS, 1, 1), args)
+
+    def unit(self, kernel: str, array: Array, levels: int, rules: dict[str, Rule]) -> Unit:
+        name = array.dtype.name
+        programs = tuple((alias, trace(rule, name)) for alias, rule in rules.items())
+        return Unit(kernel, array.dtype, programs, levels)
+
+    def apply(self, f: Rule, x: Array) -> Array:
+        y = self.device.empty(x.shape, x.dtype)
+        self.each("apply", x.size, (x, y, x.size), f=f)
+        return y
+
+    def dense_forward(
+        self, a_in: Array, W: Array, b: Array | None, g: Activation, keep_z: bool
+    ) -> tuple[Array | None, Array]:
+        m, (n, n_in) = len(a_in), W.shape
+        z = self.device.empty((m, n), W.dtype) if keep_z else None
+        a = self.device.empty((m, n), W.dtype)
+        args = (a_in, W, b, z, a, m, n, n_in)
+        self.gemm("dense_forward", (m, n, n_in), LEAF_FEATURES, args, value=g.value)
+        return z, a
+
+    def softmax(self, z: Array) -> Array:
+        m, n = z.shape
+        p = self.device.empty((m, n), z.dtype)
+        self.each("softmax", m, (z, p, m, n), levels(n, LEAF_FEATURES), exp=exp)
+        return p
+
+    def log_softmax(self, z: Array) -> Array:
+        m, n = z.shape
+        log_p = self.device.empty((m, n), z.dtype)
+        depth = levels(n, LEAF_FEATURES)
+        self.each("log_softmax", m, (z, log_p, m, n), depth, exp=exp, log=log)
+        return log_p
+
+    def sample_loss(self, s: Array, Y: Array, loss: Loss) -> Array:
+        m, n = s.shape
+        left, right = loss.factors
+        e = self.device.empty((m, 1), s.dtype)
+        depth = levels(n, LEAF_FEATURES)
+        self.each("sample_loss", m, (s, Y, e, m, n), depth, left=left, right=right)
+        return e
+
+    def output_delta(
+        self,
+        a: Array,
+        Y: Array,
+        s: Array,
+        weights: Array | None,
+        loss: Loss,
+        g: Activation,
+        scale: float,
+    ) -> Array:
+        m, n = a.shape
+        delta = self.device.empty((m, n), a.dtype)
+        args = (a, Y, s, weights, delta, a.dtype.type(scale), m, n)
+        self.each("output_delta", m * n, args, residual=loss.residual, slope=g.slope)
+        return delta
+
+    def hidden_delta(self, delta_next: Array, W_next: Array, s: Array, g: Activation) -> Array:
+        m, (n_next, n) = len(delta_next), W_next.shape
+        delta = self.device.empty((m, n), s.dtype)
+        args = (delta_next, W_next, s, delta, m, n, n_next)
+        self.gemm("hidden_delta", (m, n, n_next), LEAF_FEATURES, args, slope=g.slope)
+        return delta
+
+    def weight_gradient(self, delta: Array, a_in: Array, out: Array | None) -> Array:
+        m, n, n_in = len(delta), delta.shape[1], a_in.shape[1]
+        dW = self.device.empty((n, n_in), delta.dtype) if out is None else out
+        self.gemm("weight_gradient", (n, n_in, m), LEAF_SAMPLES, (delta, a_in, dW, m, n, n_in))
+        return dW
+
+    def bias_gradient(self, delta: Array, out: Array | None) -> Array:
+        m, n = delta.shape
+        db = self.device.empty((n,), delta.dtype) if out is None else out
+        self.each("bias_gradient", n, (delta, db, m, n), levels(m, LEAF_SAMPLES))
+        return db
+
+    def descend(self, w: Array, g: Array, eta: float) -> None:
+        self.each("descend", w.size, (w, g, w.dtype.type(eta), w.size))
+
+    def add(self, x: Array, y: Array) -> None:
+        self.each("add", x.size, (x, y, x.size))
+
+
+def kernels(device: Device, name: str) -> Kernels:
+    """The backend on that device as a value."""
+    table = Launches(device)
+    return Kernels(
+        name=name,
+        arrays=device,
+        apply=table.apply,
+        dense_forward=table.dense_forward,
+        softmax=table.softmax,
+        log_softmax=table.log_softmax,
+        sample_loss=table.sample_loss,
+        output_delta=table.output_delta,
+        hidden_delta=table.hidden_delta,
+        weight_gradient=table.weight_gradient,
+        bias_gradient=table.bias_gradient,
+        descend=table.descend,
+        add=table.add,
+    )

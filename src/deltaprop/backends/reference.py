@@ -1,0 +1,222 @@
+"""The reference backend: the numerics specification, executed.
+
+NumPy with emulated fma, written as the specification reads and for nothing else; every other
+exact backend returns these bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import numpy as np
+
+from deltaprop.activations import Activation
+from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Kernels
+from deltaprop.devices.memory import NumpyArrays
+from deltaprop.elementary import exp, log
+from deltaprop.fma import fma
+from deltaprop.losses import Loss
+from deltaprop.scalar import Rule, trace
+from deltaprop.subnormals import require_subnormals
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _exponent(x: Array) -> Array:
+    return (np.frexp(x)[1] - 1).astype(x.dtype)
+
+
+def _pow2(n: Array) -> Array:
+    return np.ldexp(n.dtype.type(1), n.astype(np.int32))
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "fma": fma,
+    "select": np.where,
+    "sqrt": np.sqrt,
+    "fabs": np.abs,
+    "copysign": np.copysign,
+    "rint": np.rint,
+    "exponent": _exponent,
+    "pow2": _pow2,
+}
+
+
+def exactly(kernel: F) -> F:
+    """NaN and infinity propagate without a warning; subnormals are kept."""
+
+    @wraps(kernel)
+    def call(*args: Any) -> Any:
+        require_subnormals()
+        with np.errstate(all="ignore"):
+            return kernel(*args)
+
+    return call  # type: ignore[return-value]
+
+
+def rule(f: Rule, *arrays: Array) -> Array:
+    """f of arrays of one dtype, element by element, broadcasting."""
+    result = trace(f, arrays[0].dtype.name).run(OPERATIONS, *arrays)
+    shape = np.broadcast_shapes(*(x.shape for x in arrays))
+    return np.array(np.broadcast_to(result, shape))
+
+
+def leaves(terms: int, length: int) -> list[range]:
+    """The consecutive terms of each leaf."""
+    return [range(i, min(i + length, terms)) for i in range(0, terms, length)]
+
+
+def tree(nodes: list[Array]) -> Array:
+    """Level by level, neighbours (2i, 2i + 1) are added; an odd last one is carried up."""
+    while len(nodes) > 1:
+        pairs = [x + y for x, y in zip(nodes[0::2], nodes[1::2], strict=False)]
+        nodes = pairs + nodes[2 * len(pairs) :]
+    return nodes[0]
+
+
+def ordered_product(A: Array, B: Array, leaf: int) -> Array:
+    """A B for A (m, K) and B (K, n): in each leaf s = fma(A[:, k], B[k], s), k ascending."""
+    nodes = []
+    for terms in leaves(A.shape[1], leaf):
+        s = np.zeros((A.shape[0], B.shape[1]), A.dtype)
+        for k in terms:
+            s = fma(A[:, k, None], B[None, k], s)
+        nodes.append(s)
+    return tree(nodes)
+
+
+def ordered_sum(V: Array, leaf: int) -> Array:
+    """The sum of the rows of V (K, n): in each leaf s = s + V[k], k ascending."""
+    nodes = []
+    for terms in leaves(V.shape[0], leaf):
+        s = np.zeros(V.shape[1], V.dtype)
+        for k in terms:
+            s = s + V[k]
+        nodes.append(s)
+    return tree(nodes)
+
+
+def write(result: Array, out: Array | None) -> Array:
+    """`result`, or `out` filled with it."""
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
+@exactly
+def apply(f: Rule, x: Array) -> Array:
+    return rule(f, x)
+
+
+@exactly
+def dense_forward(
+    a_in: Array, W: Array, b: Array | None, g: Activation, keep_z: bool
+) -> tuple[Array | None, Array]:
+    z = ordered_product(a_in, W.T, LEAF_FEATURES)
+    if b is not None:
+        z = z + b
+    return (z if keep_z else None), rule(g.value, z)
+
+
+def _row_max(z: Array) -> Array:
+    """The largest of each row, (m, 1); a NaN is passed over, to come back in the sum."""
+    return np.fmax.reduce(z, axis=1, keepdims=True)
+
+
+def _row_sum(x: Array) -> Array:
+    return ordered_sum(x.T, LEAF_FEATURES)[:, None]
+
+
+@exactly
+def softmax(z: Array) -> Array:
+    e = rule(exp, z - _row_max(z))
+    return e / _row_sum(e)
+
+
+@exactly
+def log_softmax(z: Array) -> Array:
+    shifted = z - _row_max(z)
+    return shifted - rule(log, _row_sum(rule(exp, shifted)))
+
+
+@exactly
+def sample_loss(s: Array, Y: Array, loss: Loss) -> Array:
+    x, v = (rule(f, s, Y) for f in loss.factors)
+    nodes = []
+    for terms in leaves(s.shape[1], LEAF_FEATURES):
+        e = np.zeros(s.shape[0], s.dtype)
+        for k in terms:
+            e = fma(x[:, k], v[:, k], e)
+        nodes.append(e)
+    return tree(nodes)[:, None]
+
+
+@exactly
+def output_delta(
+    a: Array,
+    Y: Array,
+    s: Array,
+    weights: Array | None,
+    loss: Loss,
+    g: Activation,
+    scale: float,
+) -> Array:
+    c = a.dtype.type(scale)
+    delta = rule(loss.residual, a, Y) * (c if weights is None else weights * c)
+    return delta * rule(g.slope, s)
+
+
+@exactly
+def hidden_delta(delta_next: Array, W_next: Array, s: Array, g: Activation) -> Array:
+    return ordered_product(delta_next, W_next, LEAF_FEATURES) * rule(g.slope, s)
+
+
+@exactly
+def weight_gradient(delta: Array, a_in: Array, out: Array | None) -> Array:
+    return write(ordered_product(delta.T, a_in, LEAF_SAMPLES), out)
+
+
+@exactly
+def bias_gradient(delta: Array, out: Array | None) -> Array:
+    return write(ordered_sum(delta, LEAF_SAMPLES), out)
+
+
+@exactly
+def descend(w: Array, g: Array, eta: float) -> None:
+    w[...] = fma(w.dtype.type(-eta), g, w)
+
+
+@exactly
+def add(x: Array, y: Array) -> None:
+    x += y
+
+
+def kernels() -> Kernels:
+    """The backend as a value."""
+    return Kernels(
+        name="reference",
+        arrays=NumpyArrays(),
+        apply=apply,
+        dense_forward=dense_forward,
+        softmax=softmax,
+        log_softmax=log_softmax,
+        sample_loss=sample_loss,
+        output_delta=output_delta,
+        hidden_delta=hidden_delta,
+        weight_gradient=weight_gradient,
+        bias_gradient=bias_gradient,
+        descend=descend,
+        add=add,
+    )

@@ -1,0 +1,102 @@
+"""What a backend is: a value that holds about ten kernels, each one equation.
+
+Shapes: m samples are rows; a layer has n units and n_in inputs. Arrays are two-dimensional,
+C-contiguous, of one dtype, float32 or float64, and live where the backend computes; checks
+and conversions happen before (arrays.py). Kernels return new arrays, write to `out` where
+they have one, and never change their inputs, except `descend` and `add`, which say so.
+
+Rules named here (leaf, tree, fma chain) are those of the numerics specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from deltaprop.activations import Activation
+from deltaprop.losses import Loss
+from deltaprop.scalar import Rule
+
+LEAF_FEATURES = 256
+"""Length of a leaf of a sum over features (C in the specification)."""
+
+LEAF_SAMPLES = 64
+"""Length of a leaf of a sum over samples (G in the specification)."""
+
+Array = Any
+"""An array of the backend's own kind: numpy.ndarray or cupy.ndarray."""
+
+
+class Arrays(Protocol):
+    """Where a backend's arrays live."""
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """A new array of unspecified content."""
+
+    def asarray(self, x: Array) -> Array:
+        """`x`, a C-contiguous NumPy array or one of the backend's own kind, brought there."""
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        """`x` as a NumPy array."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """A backend. The reference comes first; every other one overrides entries by name."""
+
+    name: str
+
+    arrays: Arrays
+    """Where its arrays live."""
+
+    apply: Callable[[Rule, Array], Array]
+    """(f, x) -> f(x), element by element, for any rule f of one number; x of any shape."""
+
+    dense_forward: Callable[[Array, Array, Array | None, Activation, bool], tuple[Any, Array]]
+    """(a_in (m, n_in), W (n, n_in), b (n,) or None, g, keep_z) -> z or None, a (m, n).
+
+    z = a_in W^T + b, a = g(z): leaves of 256 features, tree, then one rounded + b.
+    """
+
+    softmax: Callable[[Array], Array]
+    """z (m, n) -> exp(z_k - max z) / sum_j exp(z_j - max z), row by row; sum over features."""
+
+    log_softmax: Callable[[Array], Array]
+    """z (m, n) -> (z_k - max z) - log sum_j exp(z_j - max z), row by row; sum over features."""
+
+    sample_loss: Callable[[Array, Array, Loss], Array]
+    """(s (m, n), Y (m, n), loss) -> e (m, 1): e_i = sum_k x_k v_k, the loss's two factors.
+
+    Leaves of 256 outputs, tree; s is the array that `loss.of` names.
+    """
+
+    output_delta: Callable[[Array, Array, Array, Array | None, Loss, Activation, float], Array]
+    """(a, Y, s (m, n), weights (m, 1) or None, loss, g, scale) -> delta (m, n).
+
+    delta = (r(a, y) * c_i) * g'(s), c_i = scale or w_i * scale; r is the loss's residual.
+    """
+
+    hidden_delta: Callable[[Array, Array, Array, Activation], Array]
+    """(delta_next (m, n'), W_next (n', n), s (m, n), g) -> delta (m, n), in one kernel.
+
+    delta = (delta_next W_next) * g'(s): leaves of 256 units, tree; s is z or a as
+    `g.slope_of` says. With the identity it is dE/dX.
+    """
+
+    weight_gradient: Callable[[Array, Array, Array | None], Array]
+    """(delta (m, n), a_in (m, n_in), out) -> dE/dW = delta^T a_in (n, n_in).
+
+    Leaves of 64 samples, tree.
+    """
+
+    bias_gradient: Callable[[Array, Array | None], Array]
+    """(delta (m, n), out) -> dE/db = sum_i delta_i (n,): plain sums, leaves of 64 samples."""
+
+    descend: Callable[[Array, Array, float], None]
+    """(w, g, eta): w <- fma(-eta, g, w), in place; flat arrays of equal length."""
+
+    add: Callable[[Array, Array], None]
+    """(x, y): x <- x + y, in place: one node of a tree over parts of a batch."""

@@ -1,0 +1,61 @@
+"""A unit of CUDA C++: one kernel, for one dtype, with the rules it calls printed into it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES
+from deltaprop.scalar import Program
+
+CTYPES = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The kernel `kernel` of kernels/`kernel`.cu.
+
+    `rules` are the functions it calls, by the names it calls them by; `levels` bounds its trees.
+    """
+
+    kernel: str
+    dtype: np.dtype[Any]
+    rules: tuple[tuple[str, Program], ...] = ()
+    levels: int = 1
+
+    def source(self) -> str:
+        """The translation unit; its includes are found in kernels/."""
+        programs: dict[str, Program] = {}
+        for name, program in self.rules:
+            programs |= {called.name: called for called in program.calls} | {name: program}
+        functions = "\n".join(_function(name, program) for name, program in programs.items())
+        return (
+            f"typedef {CTYPES[self.dtype]} real;\n"
+            f"#define LEAF_FEATURES {LEAF_FEATURES}\n"
+            f"#define LEAF_SAMPLES {LEAF_SAMPLES}\n"
+            f"#define TREE_LEVELS {self.levels}\n"
+            '#include "scalar.cuh"\n\n'
+            "namespace unit {\n\n"
+            f"{functions}\n"
+            f'#include "{self.kernel}.cu"\n\n'
+            "}  // namespace unit\n"
+        )
+
+
+def _constant(value: Any) -> str:
+    number = float(value)
+    if math.isnan(number):
+        return "(real(0) / real(0))"
+    if math.isinf(number):
+        return f"({'-' if number < 0 else ''}real(1) / real(0))"
+    return f"real({number.hex()})"
+
+
+def _function(name: str, program: Program) -> str:
+    parameters = ", ".join(f"real {x}" for x in program.inputs)
+    lines, result = program.text("    const auto {name} = {expression};\n", _constant)
+    body = "".join(lines)
+    return f"__device__ inline real {name}({parameters}) {{\n{body}    return {result};\n}}\n"

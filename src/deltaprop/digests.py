@@ -1,0 +1,124 @@
+"""A dozen fixed nets and the SHA-256 of their gradients: is this machine exact?
+
+Parameters and data are made of integers and powers of two alone, so they are the same numbers
+everywhere; the digests in digests.json are then a statement about arithmetic only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+
+from deltaprop.mlp import MLP
+from deltaprop.scalar import DTYPES
+
+
+@dataclass(frozen=True)
+class FixedNet:
+    """One net with its batch: m samples, a loss, and perhaps sample weights."""
+
+    sizes: tuple[int, ...]
+    m: int
+    activation: str | tuple[str, ...]
+    output: str
+    loss: str
+    weighted: bool = False
+    bias: bool = True
+
+    @property
+    def name(self) -> str:
+        hidden = self.activation if isinstance(self.activation, str) else "+".join(self.activation)
+        extra = (" weighted" if self.weighted else "") + ("" if self.bias else " no bias")
+        sizes = "-".join(map(str, self.sizes))
+        return f"{sizes} {hidden} {self.output} {self.loss} m={self.m}{extra}"
+
+
+FIXED_NETS = (
+    FixedNet((1, 1, 1, 1), 1, "logistic", "identity", "half_sse"),
+    FixedNet((2, 3, 1), 4, "logistic", "logistic", "half_mse"),
+    FixedNet((3, 5, 2), 7, "tanh", "identity", "mse", weighted=True),
+    FixedNet((64, 32, 10), 65, "logistic", "softmax", "cross_entropy"),
+    FixedNet((64, 33, 10), 128, "relu", "softmax", "cross_entropy", weighted=True),
+    FixedNet((17, 31, 13, 3), 63, "gelu", "logistic", "binary_cross_entropy"),
+    FixedNet((8, 16, 16, 4), 200, ("gelu_tanh", "silu"), "tanh", "half_mse", bias=False),
+    FixedNet((5, 9, 9, 9, 2), 64, ("softplus", "elu", "leaky_relu"), "identity", "half_mse"),
+    FixedNet((257, 2, 300, 1), 3, "logistic", "softplus", "half_sse"),
+    FixedNet((1000, 7, 513), 2, "tanh", "softmax", "cross_entropy"),
+    FixedNet((4, 64, 64, 1), 1000, "logistic", "identity", "half_mse"),
+    FixedNet((2, 3, 2), 4097, "silu", "gelu", "mse", weighted=True),
+)
+
+
+def lattice(shape: int | tuple[int, ...], seed: int) -> np.ndarray:
+    """Numbers k / 2^15, -1 <= x < 1, from the high bits of a multiplicative hash."""
+    count = np.arange(np.prod(shape), dtype=np.uint64) + np.uint64(1000003 * (seed + 1))
+    mixed = (count * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)
+    return (mixed.astype(np.float64) / 2**15 - 1).reshape(shape)
+
+
+def build(fixed: FixedNet, dtype: str, backend: str) -> tuple[MLP, tuple]:  # type: ignore[type-arg]
+    """The net, and (X, Y, loss, sample_weight) to call `value_and_grad` with."""
+    net = MLP(
+        fixed.sizes,
+        fixed.activation,
+        fixed.output,
+        bias=fixed.bias,
+        dtype=dtype,
+        backend="reference",
+    )
+    for l, (W, b, _) in enumerate(net.layers):
+        # About 2 / sqrt(n_in), as a power of two.
+        shrink = 2.0 ** (1 - ((W.shape[1] - 1).bit_length() + 1) // 2)
+        W[...] = lattice(W.shape, 2 * l) * shrink
+        if b is not None:
+            b[...] = lattice(b.shape, 2 * l + 1) / 4
+    X = lattice((fixed.m, fixed.sizes[0]), 101).astype(dtype)
+    Y: np.ndarray = (lattice((fixed.m, fixed.sizes[-1]), 102).astype(dtype) + 1) / 2
+    if fixed.loss == "cross_entropy":
+        Y = np.arange(fixed.m) % fixed.sizes[-1]
+    weights = lattice(fixed.m, 103).astype(dtype) + 1 if fixed.weighted else None
+    return net.to(backend), (X, Y, fixed.loss, weights)
+
+
+def gradient_digests(
+    backend: str, nets: Sequence[FixedNet] = FIXED_NETS
+) -> dict[str, dict[str, str]]:
+    """For each dtype, the digest of each net's gradient on a backend."""
+    from deltaprop.check import digest
+
+    def one(fixed: FixedNet, dtype: str) -> str:
+        net, given = build(fixed, dtype, backend)
+        return digest(net.value_and_grad(*given)[1])
+
+    return {dtype: {fixed.name: one(fixed, dtype) for fixed in nets} for dtype in DTYPES}
+
+
+def table() -> str:
+    """digests.json as the reference backend makes it. To write it anew, in a checkout:
+
+    python -c "from deltaprop import digests; print(digests.table())" > src/deltaprop/digests.json
+    """
+    return json.dumps(gradient_digests("reference"), indent=2)
+
+
+def committed_digests() -> dict[str, dict[str, str]]:
+    """What every exact backend must give."""
+    table: dict[str, dict[str, str]] = json.loads(
+        (files("deltaprop") / "digests.json").read_text(encoding="utf-8")
+    )
+    return table
+
+
+def check_digests(backend: str) -> Sequence[str]:
+    """The fixed nets whose gradients on a backend have other bits than they must; none is right."""
+    wanted = committed_digests()
+    return [
+        f"{dtype} {name}"
+        for dtype, digests in gradient_digests(backend).items()
+        for name, value in digests.items()
+        if wanted.get(dtype, {}).get(name) != value
+    ]

@@ -1,0 +1,128 @@
+"""Backpropagation, stated once.
+
+    forward     z^l = a^{l-1} W^l^T + b^l            a^l = g^l(z^l)            a^0 = X
+    output      delta^L = (dE/da^L) * g^L'(z^L)      E = scale * sum_i w_i e_i
+    hidden      delta^l = (delta^{l+1} W^{l+1}) * g^l'(z^l)
+    gradients   dE/dW^l = delta^l^T a^{l-1}          dE/db^l = sum_i delta^l_i
+    input       dE/dX   = delta^1 W^1
+    update      w <- w - eta dE/dw
+
+`k` holds the kernels of a backend, one for each equation; no array library is named here.
+Layers are counted from 0 in the code: `layers[l]` leads from `a[l]` to `a[l + 1]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from deltaprop.activations import IDENTITY, Activation
+from deltaprop.contract import Array, Kernels
+from deltaprop.losses import Loss
+
+
+class Layer(NamedTuple):
+    """W (n, n_in), b (n,) or None, and the activation of the n units."""
+
+    W: Array
+    b: Array | None
+    activation: Activation
+
+
+class Gradient(NamedTuple):
+    """dE/dW (n, n_in) and dE/db (n,) or None of one layer."""
+
+    W: Array
+    b: Array | None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the forward sweep saw. a[0] is X; z[l] and a[l] belong to layer l, z[0] to none.
+
+    z[l] is None where nobody needs it.
+    """
+
+    z: tuple[Array | None, ...]
+    a: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Targets Y (m, n), sample weights (m, 1) or None, and the size of the whole batch.
+
+    `samples` counts the batch that the loss averages over, of which these m rows may be a
+    part; it is what the scale 1/m is taken from.
+    """
+
+    Y: Array
+    weights: Array | None
+    samples: int
+
+
+def forward(k: Kernels, layers: Sequence[Layer], X: Array, keep_z: bool = False) -> Trace:
+    """a^l = g^l(a^{l-1} W^l^T + b^l), from the first layer to the last.
+
+    z is kept where the slope is taken from it, in the output layer, and with `keep_z`.
+    """
+    z, a = [None], [X]
+    for l, (W, b, g) in enumerate(layers):
+        keep = keep_z or g.slope_of == "z" or l == len(layers) - 1
+        z_l, a_l = k.dense_forward(a[-1], W, b, g, keep)
+        z.append(z_l)
+        a.append(k.softmax(z_l) if g.rowwise else a_l)
+    return Trace(tuple(z), tuple(a))
+
+
+def slope_argument(trace: Trace, l: int, g: Activation) -> Array:
+    """The array that g' is taken from: a^l, or z^l."""
+    return trace.a[l] if g.slope_of == "a" else trace.z[l]
+
+
+def sum_of_errors(k: Kernels, trace: Trace, batch: Batch, loss: Loss) -> Array:
+    """sum_i w_i e_i, an array of one element: the loss before its scale."""
+    s = trace.a[-1] if loss.of == "a" else trace.z[-1]
+    if loss.of == "log_softmax":
+        s = k.log_softmax(s)
+    e = k.sample_loss(s, batch.Y, loss)
+    if batch.weights is None:
+        return k.bias_gradient(e, None)
+    return k.weight_gradient(e, batch.weights, None)
+
+
+def output_delta(
+    k: Kernels, layers: Sequence[Layer], trace: Trace, batch: Batch, loss: Loss
+) -> Array:
+    """delta^L = dE/dz^L. With a canonical link the slope has cancelled: it is 1."""
+    g = IDENTITY if loss.link else layers[-1].activation
+    scale = loss.delta_scale(batch.samples, batch.Y.shape[1])
+    s = slope_argument(trace, len(layers), g)
+    return k.output_delta(trace.a[-1], batch.Y, s, batch.weights, loss, g, scale)
+
+
+def backward(
+    k: Kernels,
+    layers: Sequence[Layer],
+    trace: Trace,
+    delta: Array,
+    gradients: Sequence[Gradient],
+) -> list[Array]:
+    """From delta^L down: fills `gradients` and returns the delta of every layer."""
+    deltas = [delta]
+    for l in reversed(range(len(layers))):
+        k.weight_gradient(deltas[0], trace.a[l], gradients[l].W)
+        if gradients[l].b is not None:
+            k.bias_gradient(deltas[0], gradients[l].b)
+        if l > 0:
+            g = layers[l - 1].activation
+            s = slope_argument(trace, l, g)
+            deltas.insert(0, k.hidden_delta(deltas[0], layers[l].W, s, g))
+    return deltas
+
+
+def input_gradient(
+    k: Kernels, layers: Sequence[Layer], trace: Trace, deltas: Sequence[Array]
+) -> Array:
+    """dE/dX = delta^1 W^1."""
+    return k.hidden_delta(deltas[0], layers[0].W, trace.a[0], IDENTITY)

@@ -1,0 +1,38 @@
+"""The errors that are deltaprop's own, and the help an unknown name gets."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+OTHER_NAMES = {
+    "bce": "binary_cross_entropy",
+    "crossentropy": "cross_entropy",
+    "linear": "identity",
+    "sigmoid": "logistic",
+    "sse": "half_sse",
+    "swish": "silu",
+}
+"""What other libraries call things that have a name here."""
+
+
+class BackendUnavailableError(RuntimeError):
+    """A backend asked for by name cannot run here; the message says why and what would help."""
+
+
+class ModelFileError(ValueError):
+    """A model file is not one that deltaprop wrote, or is damaged."""
+
+
+def find(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """`table[name]`, or a ValueError that names the nearest match and every choice."""
+    if isinstance(name, str) and name in table:
+        return table[name]
+    near = OTHER_NAMES.get(str(name).lower())
+    if near not in table:
+        near = next(iter(difflib.get_close_matches(str(name).lower(), table, 1, 0.5)), None)
+    hint = f" (did you mean {near!r}?)" if near else ""
+    raise ValueError(f"unknown {kind} {name!r}{hint}; choose from {', '.join(table)}")

@@ -1,0 +1,85 @@
+"""A batch in parts: the gradient of all of it, bit for bit, in the memory of one part.
+
+A sum over samples is an aligned tree over leaves of 64 consecutive samples. A part that begins
+and ends between leaves is split into aligned blocks, each a node of that tree; nodes of equal
+size that are neighbours become one as soon as both are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from deltaprop import equations
+from deltaprop.contract import LEAF_SAMPLES, Array, Kernels
+from deltaprop.equations import Batch, Layer
+from deltaprop.losses import Loss
+from deltaprop.parameters import Parameters, Shapes, total
+
+
+@dataclass
+class Node:
+    """The sums over leaves start, ..., start + size - 1."""
+
+    start: int
+    size: int
+    error: Array
+    gradients: Parameters
+
+
+def sweep(
+    k: Kernels, layers: Sequence[Layer], shapes: Shapes, X: Array, batch: Batch, loss: Loss
+) -> tuple[Array, Parameters]:
+    """sum_i w_i e_i and the gradients of one part: forward and backward."""
+    gradients = Parameters(k.arrays.empty((total(shapes),), X.dtype), shapes)
+    trace = equations.forward(k, layers, X)
+    error = equations.sum_of_errors(k, trace, batch, loss)
+    delta = equations.output_delta(k, layers, trace, batch, loss)
+    equations.backward(k, layers, trace, delta, gradients)
+    return error, gradients
+
+
+def blocks(leaves: int, part: int) -> Iterator[tuple[int, int]]:
+    """(start, size) of the aligned blocks, none longer than a part and none across two."""
+    start = 0
+    while start < leaves:
+        size = min(part - start % part, leaves - start)
+        aligned = start & -start or size
+        size = min(1 << (size.bit_length() - 1), aligned)
+        yield start, size
+        start += size
+
+
+def sweep_in_parts(
+    k: Kernels,
+    layers: Sequence[Layer],
+    shapes: Shapes,
+    X: Array,
+    batch: Batch,
+    loss: Loss,
+    part: int,
+) -> tuple[Array, Parameters]:
+    """As `sweep`, with at most `part` samples at a time, a multiple of 64."""
+    nodes: list[Node] = []
+    for start, size in blocks(-(-len(X) // LEAF_SAMPLES), part // LEAF_SAMPLES):
+        rows = slice(start * LEAF_SAMPLES, (start + size) * LEAF_SAMPLES)
+        weights = None if batch.weights is None else batch.weights[rows]
+        rows_of_batch = replace(batch, Y=batch.Y[rows], weights=weights)
+        nodes.append(Node(start, size, *sweep(k, layers, shapes, X[rows], rows_of_batch, loss)))
+        while len(nodes) > 1 and _are_siblings(*nodes[-2:]):
+            _merge(k, nodes)
+    while len(nodes) > 1:
+        _merge(k, nodes)
+    return nodes[0].error, nodes[0].gradients
+
+
+def _are_siblings(left: Node, right: Node) -> bool:
+    return left.size == right.size and left.start % (2 * left.size) == 0
+
+
+def _merge(k: Kernels, nodes: list[Node]) -> None:
+    right = nodes.pop()
+    left = nodes[-1]
+    k.add(left.error.reshape(-1), right.error.reshape(-1))
+    k.add(left.gradients.flat, right.gradients.flat)
+    left.size += right.size

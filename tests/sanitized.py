@@ -1,0 +1,51 @@
+"""Runs every CUDA kernel on this CPU, or a wrong one; test_host_device.py adds the sanitizers.
+
+python tests/sanitized.py float32|float64|read|write|shared|stack|overflow
+"""
+
+import sys
+
+import numpy as np
+
+from conftest import assert_same_bits
+from deltaprop.activations import ACTIVATIONS
+from deltaprop.backends import cuda as table
+from deltaprop.devices.host import ORDERS, HostDevice
+from kernels.helpers import Text, one_of_each, run
+
+# No size is a multiple of a tile; 300 features, 2100 outputs and 521 samples make as many leaves
+# as their trees just have room for.
+SIZES = ((5, 37, 300), (3, 2100, 2), (521, 2, 3))
+
+MISTAKES = {
+    "read": "x[0] = x[n];",
+    "write": "x[n] = 1;",
+    "shared": "__shared__ real s[8]; s[n] = 1; x[0] = s[0];",
+    "stack": "real s[8]; s[n] = 1; x[0] = s[n - 1];",
+    "overflow": "x[0] = int(n) + 0x7fffffff;",
+}
+
+
+def every_kernel(dtype):
+    backends = [table.kernels(HostDevice(order), "cuda-host") for order in ORDERS]
+    for size in SIZES:
+        for field, args in one_of_each(dtype, *size, ACTIVATIONS["logistic"]).items():
+            wanted = run("reference", field, *args)
+            for k in backends:
+                assert_same_bits(run(k, field, *args), wanted, f"{field} {size}")
+
+
+def mistaken(statement):
+    text = f'extern "C" __global__ void wrong(real* x, int64 n) {{ {statement} }}'
+    x = np.zeros(8, np.float32)
+    unit = Text("wrong", x.dtype, text=text)
+    HostDevice().launch(unit, (1, 1, 1), (1, 1, 1), (x, x.size))
+
+
+if __name__ == "__main__":
+    (choice,) = sys.argv[1:]
+    if choice in MISTAKES:
+        mistaken(MISTAKES[choice])
+    else:
+        every_kernel(choice)
+        print("every kernel is right")

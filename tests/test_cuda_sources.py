@@ -1,0 +1,221 @@
+"""Every CUDA unit that the launch table asks for compiles, to nothing the specification forbids.
+
+NVRTC needs no GPU. What it makes is searched as PTX: each operation there says how it rounds,
+so the assembler behind it has nothing left to choose.
+"""
+
+import re
+from types import SimpleNamespace
+
+import cuda.core
+import numpy as np
+import pytest
+
+from deltaprop.activations import ACTIVATIONS
+from deltaprop.backends import cuda as table
+from deltaprop.contract import Kernels
+from deltaprop.devices.cache import kernels_folder
+from deltaprop.devices.memory import NumpyArrays
+from deltaprop.devices.nvrtc import compile_unit
+from deltaprop.losses import LOSSES
+from kernels.helpers import Text, one_of_each
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
+DEEP = 1 << 16
+
+
+class Recorder(NumpyArrays):
+    """A device that notes what it is asked to launch."""
+
+    def __init__(self):
+        self.launches = []
+
+    def launch(self, unit, grid, block, args):
+        self.launches.append((unit, args))
+
+
+def launches(dtype, m=2, n=3, n_in=4, **rules):
+    """Units and arguments of what is launched for one call of every kernel."""
+    recorder = Recorder()
+    k = table.kernels(recorder, "recorder")
+    for field, args in one_of_each(dtype, m, n, n_in, **rules).items():
+        getattr(k, field)(*args)
+    if "g" in rules:
+        k.apply(rules["g"].slope, np.zeros(1, dtype))
+    return recorder.launches
+
+
+def every_unit():
+    """Every kernel with small and deep trees, every activation and loss, both dtypes: by name.
+
+    With small trees, and for a rule by itself (apply), for every architecture; deep trees for
+    one of each compiler; a rule within a product for one.
+    """
+    found = {}
+    for dtype in ("float32", "float64"):
+        ruled = [unit for g in ACTIVATIONS.values() for unit, _ in launches(dtype, g=g)]
+        small = [unit for unit, _ in launches(dtype)]
+        small += [unit for loss in LOSSES.values() for unit, _ in launches(dtype, loss=loss)]
+        small += [unit for unit in ruled if unit.kernel == "apply"]
+        sizes = [(300, 600, 900), (DEEP, 1, 1), (1, DEEP, 1), (1, 1, DEEP)]
+        deep = [unit for size in sizes for unit, _ in launches(dtype, *size)]
+        chosen = dict.fromkeys(ruled, ("sm_90",))
+        chosen |= dict.fromkeys(deep, ("sm_90", "sm_120"))
+        chosen |= dict.fromkeys(small, ARCHITECTURES)
+        for unit, architectures in chosen.items():
+            name = f"{unit.kernel}-{dtype}-{unit.levels}-{len(found)}"
+            found[name] = unit, architectures
+    return found
+
+
+UNITS = every_unit()
+
+# ------------------------------------------------------------------------------- the checker
+
+EXACT = ("abs", "neg", "copysign", "mov", "ld", "st", "selp", "setp")
+ROUNDED = ("add", "sub", "mul", "div", "fma", "sqrt", "rcp")
+INSTRUCTION = re.compile(r"\s*(?:\{\s*)?(?:@!?%p\d+\s+)?([a-z]\w*(?:[.:]+\w+)*)")
+
+
+def violations(ptx, real):
+    """The instructions of a unit of "f32" or "f64" that the specification does not allow."""
+    found = ((line, INSTRUCTION.match(line)) for line in ptx.splitlines())
+    return [line.strip() for line, match in found if match and not _allowed(match[1], real)]
+
+
+def _allowed(instruction, real):
+    operation, *parts = re.split(r"[.:]+", instruction)
+    if operation in ("call", "red", "atom"):
+        return False
+    floats = {part for part in parts if re.fullmatch(r"(b?f|e\dm\d)\d+(x\d+)?", part)}
+    if not floats:
+        return True
+    if floats != {real} or {"ftz", "approx", "full", "sat"} & set(parts):
+        return False
+    if operation == "cvt":  # to the nearest integral number, or from an integer
+        return "rni" in parts or ("rn" in parts and parts[-1][0] in "su")
+    return operation in EXACT or (operation in ROUNDED and "rn" in parts)
+
+
+def ptx_of(unit, arch):
+    cubin, ptx = compile_unit(unit, arch)
+    assert cubin[:4] == b"\x7fELF"
+    assert f".target {arch}" in ptx
+    return ptx
+
+
+def forbidden(unit, arch):
+    return violations(ptx_of(unit, arch), {4: "f32", 8: "f64"}[unit.dtype.itemsize])
+
+
+# ----------------------------------------------------------------------------- every unit
+
+
+def test_every_source_is_a_kernel_of_the_contract():
+    """And each has a test file of its name: none can be forgotten."""
+    stems = {path.stem for path in kernels_folder().glob("*.cu")}
+    assert stems == set(Kernels.__dataclass_fields__) - {"name", "arrays"}
+    assert stems == {unit.kernel for unit, _ in UNITS.values()}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_nothing_forbidden(name):
+    unit, architectures = UNITS[name]
+    for arch in architectures:
+        wrong = forbidden(unit, arch)
+        assert not wrong, f"{unit.kernel}.cu for {arch}: {len(wrong)}, the first: {wrong[:5]}"
+
+
+def opaque(unit):
+    """The unit with the fma that is written made another instruction: one that rounds to zero."""
+    renamed = "".join(f"#define __{f}_rn __{f}_rz\n" for f in ("fmaf", "fma"))
+    return SimpleNamespace(kernel=unit.kernel, source=lambda: renamed + unit.source())
+
+
+def contracted(unit):
+    return re.findall(r"fma\.rn\S*", ptx_of(opaque(unit), "sm_120"))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (_, archs) in UNITS.items() if archs is ARCHITECTURES]
+)
+def test_no_contraction_that_is_not_written(name):
+    unit, _ = UNITS[name]
+    found = contracted(unit)
+    assert not found, f"{unit.kernel}.cu: {len(found)} times {set(found)}"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_arguments_are_the_parameters(dtype):
+    """As many, pointers and sizes of 64 bits, reals of the dtype."""
+    real = {"float32": "f32", "float64": "f64"}[dtype]
+    for unit, args in launches(dtype):
+        ptx = ptx_of(unit, "sm_90")
+        parameters = re.findall(r"\.param \.(\w+)[^,]*?_param_\d+[,\n]", ptx)
+        given = [real if isinstance(x, np.floating) else "u64" for x in args]
+        assert parameters == given, unit.kernel
+
+
+# ------------------------------------------------------------------------ negative controls
+
+BODY = """
+extern "C" __global__ void wrong(real* x) {{
+    const int i = threadIdx.x;
+    {}
+}}
+"""
+
+
+def wrong_unit(statement, dtype="float32"):
+    return Text("wrong", np.dtype(dtype), text=BODY.format(statement))
+
+
+@pytest.mark.parametrize(
+    ("statement", "dtype", "seen"),
+    [
+        ("x[i] = __expf(x[i]);", "float32", "ex2.approx"),
+        ("x[i] = expf(x[i]);", "float32", "ex2.approx"),
+        ("x[i] = __fdividef(x[0], x[i]);", "float32", "div.approx"),
+        ("x[i] = rsqrt(x[i]);", "float64", "rsqrt.approx"),
+        ("x[i] = __fmaf_rz(x[0], x[1], x[i]);", "float32", "fma.rz"),
+        ("x[i] = x[i] + 1e-9;", "float32", "f64"),
+        ("atomicAdd(x, x[i]);", "float32", "atom"),
+        ("atomicAdd(x, x[i]);", "float64", "atom"),
+        ("x[i] = __saturatef(x[i]);", "float32", "sat"),
+        ("x[i] = sin(x[i]);", "float64", "call"),
+    ],
+)
+def test_the_checker_sees(statement, dtype, seen):
+    wrong = forbidden(wrong_unit(statement, dtype), "sm_90")
+    assert any(re.search(rf"\b{seen}|\bred\b" if seen == "atom" else seen, w) for w in wrong), wrong
+
+
+@pytest.mark.parametrize(
+    ("option", "statement", "seen"),
+    [
+        ({"ftz": True}, "x[i] = x[0] + x[i];", "add.rn.ftz.f32"),
+        ({"prec_div": False}, "x[i] = x[0] / x[i];", "div.full.f32"),
+        ({"prec_sqrt": False}, "x[i] = sqrtf(x[i]);", "sqrt.approx.f32"),
+    ],
+)
+def test_the_checker_sees_options(monkeypatch, option, statement, seen):
+    """The options that NVRTC is given are what keeps these out."""
+    assert not forbidden(wrong_unit(statement), "sm_90")
+    with_option(monkeypatch, option)
+    assert any(seen in w for w in forbidden(wrong_unit(statement), "sm_90"))
+
+
+def test_the_checker_sees_contraction(monkeypatch):
+    """What is written as a fused product is hidden from it, what is not is found."""
+    written = wrong_unit("x[i] = fma_rn(x[0], x[1], x[i]);")
+    unwritten = wrong_unit("x[i] = x[0] * x[1] + x[i];")
+    assert "fma.rn.f32" in ptx_of(written, "sm_120")
+    assert not contracted(unwritten)
+    with_option(monkeypatch, {"fma": True})
+    assert contracted(unwritten)
+    assert not contracted(written)
+
+
+def with_option(monkeypatch, option):
+    options = cuda.core.ProgramOptions
+    monkeypatch.setattr(cuda.core, "ProgramOptions", lambda **given: options(**given | option))

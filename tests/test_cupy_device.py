@@ -1,0 +1,147 @@
+"""The GPU device: what it hands to CuPy, for which a stand-in takes it.
+
+Where there is a GPU, tests/kernels runs every kernel on it.
+"""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from deltaprop.activations import IDENTITY
+from deltaprop.backends import cuda as table
+from kernels.helpers import one_of_each, run
+
+
+class FakeCupy(ModuleType):
+    """As much of CuPy as the device uses; arrays are NumPy's, launches are noted."""
+
+    def __init__(self, capability="90", device=0):
+        super().__init__("cupy")
+        self.capability, self.device = capability, device
+        self.paths, self.launches, self.calls = [], [], []
+        self.cuda = SimpleNamespace(Device=self.get_device)
+
+    def get_device(self, number=None):
+        number = self.device if number is None else number
+        return SimpleNamespace(id=number, compute_capability=self.capability)
+
+    def empty(self, shape, dtype):
+        self.calls.append("empty")
+        return np.empty(shape, dtype)
+
+    def asarray(self, x):
+        self.calls.append("asarray")
+        return x.copy()
+
+    def asnumpy(self, x):
+        self.calls.append("asnumpy")
+        return x.copy()
+
+    def RawModule(self, **options):
+        assert set(options) == {"path"}, "CuPy is to load a cubin, not to compile"
+        path = Path(options["path"])
+        self.paths.append(path)
+        return SimpleNamespace(get_function=lambda name: self.function(name, path))
+
+    def function(self, name, path):
+        assert name.encode() in path.read_bytes()
+
+        def call(grid, block, args):
+            self.launches.append((name, grid, block, [*map(passed, args)]))
+
+        return call
+
+
+def passed(x):
+    """The kind and size of what CuPy passes for x: a Python int takes 8 bytes."""
+    if isinstance(x, np.ndarray):
+        return "pointer", 8
+    if type(x) is int:
+        return "i", 8
+    assert isinstance(x, np.generic), f"CuPy has no such argument: {x!r}"
+    return x.dtype.kind, x.dtype.itemsize
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """The device module on top of the stand-in, with a cache of its own."""
+    cupy = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setenv("DELTAPROP_CACHE", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "deltaprop.devices.cupy", raising=False)
+    module = importlib.import_module("deltaprop.devices.cupy")
+    yield cupy, table.kernels(module.CupyDevice(), "cuda")
+    monkeypatch.delitem(sys.modules, "deltaprop.devices.cupy")
+
+
+def architecture(path):
+    """sm_ of a cubin: in the flags of the ELF header, of which two layouts are in use."""
+    header = path.read_bytes()[:64]
+    assert header[:4] == b"\x7fELF"
+    flags = int.from_bytes(header[48:52], "little")
+    return (flags >> 8) & 0xFF if header[8] >= 8 else flags & 0xFF
+
+
+@pytest.mark.parametrize(("capability", "sm"), [("75", 75), ("90", 90), ("100", 100), ("120", 120)])
+def test_a_cubin_of_the_devices_architecture(fake, capability, sm):
+    cupy, k = fake
+    cupy.capability = capability
+    x = np.ones(3, np.float32)
+    k.add(x, x)
+    (path,) = cupy.paths
+    assert architecture(path) == sm
+
+
+def test_arguments(fake, dtype):
+    """Sizes take 64 bits, an absent array is a null of 8 bytes, a real is of the dtype."""
+    cupy, k = fake
+    calls = one_of_each(dtype, 2, 3, 4)
+    a_in, W = calls["dense_forward"][:2]
+    k.dense_forward(a_in, W, None, IDENTITY, False)
+    pointer, null, size = ("pointer", 8), ("u", 8), ("i", 8)
+    name, grid, block, args = cupy.launches.pop()
+    assert name == "dense_forward"
+    assert args == [pointer, pointer, null, null, pointer, size, size, size]
+    assert grid == (1, 1, 1) and block == (table.GEMM_THREADS, 1, 1)
+
+    a, Y, s, _, loss, g, scale = calls["output_delta"]
+    k.output_delta(a, Y, s, None, loss, g, scale)
+    real = ("f", np.dtype(dtype).itemsize)
+    assert cupy.launches.pop()[-1] == [*[pointer] * 3, null, pointer, real, size, size]
+
+
+def test_every_kernel_is_loaded_once_and_kept(fake):
+    cupy, k = fake
+    for _ in range(2):
+        for field, args in one_of_each("float32", 2, 3, 4).items():
+            run(k, field, *args)
+    names = [name for name, *_ in cupy.launches]
+    assert len(names) == 2 * len(set(names)) == 2 * len(cupy.paths)
+
+
+def test_each_device_has_its_own_functions(fake):
+    """The current device is asked for at every launch."""
+    cupy, k = fake
+    x = np.ones(3, np.float32)
+    for device, capability in ((0, "90"), (1, "75"), (0, "90"), (1, "75")):
+        cupy.device, cupy.capability = device, capability
+        k.add(x, x)
+    assert [architecture(path) for path in cupy.paths] == [90, 75]
+
+
+def test_arrays_are_cupys(fake):
+    cupy, k = fake
+    x = np.arange(3.0)
+    k.arrays.to_numpy(k.arrays.asarray(x))
+    k.arrays.empty((2, 3), x.dtype)
+    assert cupy.calls == ["asarray", "asnumpy", "empty"]
+
+
+def test_importing_deltaprop_imports_no_device():
+    code = "import sys, deltaprop; sys.exit(bool({'cupy', 'cuda', 'numba'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

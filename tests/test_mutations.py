@@ -1,0 +1,200 @@
+"""The checks of the project catch the classic mistakes of backpropagation.
+
+Each mistake is made in a copy: of a rule, for all backends; of a kernel, in one backend; of a
+line of the CUDA sources. A check that still passes then would be worth nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deltaprop as dp
+import test_equations
+from conftest import EXACT, HERE, sample
+from deltaprop.backends import load
+from deltaprop.contract import Kernels
+from deltaprop.devices import cache as disk
+from deltaprop.devices import host
+from tasks import use
+
+# ----------------------------------------------------------------------------- the checks
+
+# Five samples where they fit, and a layer as square as its batch: the two mistakes that change
+# no shape there are seen in numbers.
+SIZES, M = (3, 5, 5, 2), 5
+
+
+def batch(m: int = M) -> tuple[np.ndarray, np.ndarray, str]:
+    return sample((m, SIZES[0]), "float64", 1), sample((m, SIZES[-1]), "float64", 2), "half_mse"
+
+
+def gradcheck(backend: str) -> bool:
+    net = dp.MLP(SIZES, "logistic", dtype="float64", backend=backend)
+    _, gradients = net.value_and_grad(*batch())
+    return bool(dp.gradcheck(net.to("numpy"), *batch(), gradients=gradients))
+
+
+def crosscheck(backend: str, m: int = M) -> bool:
+    net = dp.MLP(SIZES, "logistic", dtype="float64", backend="reference")
+    return bool(dp.crosscheck(net, *batch(m), backends=[backend]))
+
+
+def crosscheck_of_many(backend: str) -> bool:
+    """Five leaves of samples: enough that the shape of their tree shows."""
+    return crosscheck(backend, m=300)
+
+
+def equations(backend: str) -> bool:
+    """The worked equations, all of them."""
+    try:
+        for name, worked in vars(test_equations).items():
+            if name.startswith("test_"):
+                worked(backend)
+    except AssertionError:
+        return False
+    return True
+
+
+CHECKS = (gradcheck, crosscheck, crosscheck_of_many, equations)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_without_a_mistake_every_check_passes(check, backend):
+    assert check(backend)
+
+
+# ------------------------------------------------------------------- mistakes in the rules
+
+
+def change_activation(patch: pytest.MonkeyPatch, **rules: Any) -> None:
+    patch.setitem(dp.ACTIVATIONS, "logistic", replace(dp.ACTIVATIONS["logistic"], **rules))
+
+
+def change_losses(patch: pytest.MonkeyPatch, **changes: Any) -> None:
+    for name in ("half_sse", "half_mse"):
+        patch.setitem(dp.LOSSES, name, replace(dp.LOSSES[name], **changes))
+
+
+RULES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "a (1 - a) became a": lambda patch: change_activation(patch, slope=lambda a: a),
+    "1/m dropped": lambda patch: change_losses(patch, delta_scale=lambda m, n: 1.0),
+    "y - a for a - y": lambda patch: change_losses(patch, residual=lambda a, y: y - a),
+    "slope at z for slope at a": lambda patch: change_activation(
+        patch, slope=lambda z: z * (1 - z)
+    ),
+}
+
+
+@pytest.mark.parametrize("check", [gradcheck, equations])
+@pytest.mark.parametrize("mistake", RULES)
+def test_a_mistake_in_a_rule_is_caught(mistake, check, backend, monkeypatch):
+    RULES[mistake](monkeypatch)
+    assert not check(backend)
+
+
+# ------------------------------------------------------------------ mistakes in a kernel
+
+
+def transposed(k: Kernels, x: Any) -> Any:
+    return k.arrays.asarray(np.ascontiguousarray(k.arrays.to_numpy(x).T))
+
+
+def w_not_transposed(k: Kernels) -> dict[str, Any]:
+    def hidden_delta(delta: Any, W: Any, s: Any, g: Any) -> Any:
+        square = W.shape[0] == W.shape[1]
+        return k.hidden_delta(delta, transposed(k, W) if square else W, s, g)
+
+    return {"hidden_delta": hidden_delta}
+
+
+def bias_over_outputs(k: Kernels) -> dict[str, Any]:
+    def bias_gradient(delta: Any, out: Any) -> Any:
+        square = delta.shape[0] == delta.shape[1]
+        return k.bias_gradient(transposed(k, delta) if square else delta, out)
+
+    return {"bias_gradient": bias_gradient}
+
+
+def update_uphill(k: Kernels) -> dict[str, Any]:
+    return {"descend": lambda w, g, eta: k.descend(w, g, -eta)}
+
+
+KERNELS = [
+    (w_not_transposed, gradcheck),
+    (w_not_transposed, crosscheck),
+    (bias_over_outputs, gradcheck),
+    (bias_over_outputs, crosscheck),
+    (update_uphill, equations),
+]
+
+
+@pytest.mark.parametrize(("mistake", "check"), KERNELS)
+def test_a_mistake_in_a_kernel_is_caught(mistake, check, backend, monkeypatch):
+    use(monkeypatch, backend, **mistake(load(backend)))
+    # What a wrong reference gives away is that the others differ from it.
+    watched = EXACT[0] if check is crosscheck and backend == "reference" else backend
+    assert not check(watched)
+
+
+# ------------------------------------------------------------- mistakes in the CUDA sources
+
+# file, text, what it is replaced by, the check that must see it
+LINES = [
+    ("hidden_delta.cu", "sum * slope(s[i * n + j])", "sum * s[i * n + j]", crosscheck),
+    ("hidden_delta.cu", "W_next[k * n + j]", "W_next[j * n_next + k]", crosscheck),
+    ("output_delta.cu", "residual(a[i], Y[i]) * c", "residual(a[i], Y[i])", crosscheck),
+    ("output_delta.cu", "residual(a[i], Y[i])", "residual(Y[i], a[i])", crosscheck),
+    ("bias_gradient.cu", "delta[i * n + j]", "delta[j * m + i]", crosscheck),
+    ("weight_gradient.cu", "delta[k * n + i]", "delta[i * m + k]", crosscheck),
+    ("descend.cu", "fma_rn(-eta,", "fma_rn(eta,", equations),
+    # The bits alone: a product rounded before it is added, and leaves added one after another.
+    ("scalar.cuh", "return __fma_rn(x, y, z);", "return x * y + z;", crosscheck),
+    ("tree.cuh", "!(count & 1)", "top > 1", crosscheck_of_many),
+]
+
+
+@pytest.fixture
+def kernels_copy(tmp_path, monkeypatch):
+    """A copy of the CUDA sources that cuda-host compiles from, and a cache for it alone."""
+    folder = tmp_path / "kernels"
+    shutil.copytree(disk.kernels_folder(), folder)
+    monkeypatch.setenv("DELTAPROP_CACHE", str(tmp_path / "cache"))
+    for module in (disk, host):
+        monkeypatch.setattr(module, "kernels_folder", lambda: folder)
+    monkeypatch.setattr(disk, "_sources", disk._sources.__wrapped__)
+    monkeypatch.setattr(host, "_entry", cache(host._entry.__wrapped__))
+    return folder
+
+
+def change_line(path: Path, text: str, other: str) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert text in source, f"{path.name} has no {text!r} any more: change this test with it"
+    path.write_text(source.replace(text, other), encoding="utf-8")
+
+
+needs_compiler = pytest.mark.skipif("cuda-host" not in HERE, reason="no C++ compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize(("file", "text", "other", "check"), LINES)
+def test_a_mistake_in_a_cuda_source_is_caught(file, text, other, check, kernels_copy):
+    change_line(kernels_copy / file, text, other)
+    assert not check("cuda-host")
+
+
+@needs_compiler
+def test_the_copy_of_the_cuda_sources_is_what_runs(kernels_copy):
+    """Unchanged it passes; empty it does not compile."""
+    assert crosscheck("cuda-host")
+    (kernels_copy / "hidden_delta.cu").write_text("")
+    host._entry.cache_clear()
+    with pytest.raises(RuntimeError, match="hidden_delta"):
+        crosscheck("cuda-host")
