@@ -6,3 +6,5 @@ ruff check .
 ruff format --check .
 mypy
 python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report term:skip-covered "$@"
+# The benchmarks' answers; their times are for another day.
+python -m pytest benchmarks --benchmark-disable -k "not 65536 and not 784 and not 1024 and not 2048"

@@ -257,3 +257,10 @@ def test_every_array_of_every_op_is_tried() -> None:
     for op in dp.ops.__all__:
         parameters = inspect.signature(getattr(dp.ops, op)).parameters.values()
         assert set(OPS[op][0]) == {p.name for p in parameters if "Array" in p.annotation}
+
+
+def test_rows_of_probabilities_must_sum_to_one(backend):
+    net = dp.MLP([2, 3], output="softmax", backend=backend)
+    X, Y = sample((2, 2), "float32"), np.array([[0.25, 0.75, 0], [0.5, 0.5, 0.5]], "float32")
+    refused(ValueError, ("row 1", "1.5", "cross_entropy"), net.value_and_grad, X, Y)
+    net.value_and_grad(X, Y / Y.sum(axis=1, keepdims=True))

@@ -17,7 +17,24 @@ def as_targets(Y: Array, m: int, n: int, dtype: np.dtype[Any], loss: Loss, k: Ke
     if loss.link == "softmax" and Y.ndim == 1:
         host = Y.get() if is_cupy(Y) else Y
         return k.arrays.asarray(one_hot(host, m, n, dtype))
-    return as_input("Y", Y, dtype, (m, n), k)
+    targets = as_input("Y", Y, dtype, (m, n), k)
+    if loss.link == "softmax":
+        check_probabilities(Y)
+    return targets
+
+
+def check_probabilities(Y: Array) -> None:
+    """Raises ValueError unless each row of Y (m, n) sums to 1, to within n float32 roundings.
+
+    p - y is the gradient of cross-entropy for such rows only.
+    """
+    total = Y.sum(axis=1)
+    off = abs(total - 1) > Y.shape[1] * np.finfo(np.float32).eps
+    if off.any():
+        i = int(off.argmax())
+        raise ValueError(
+            f"each row of Y must sum to 1 for 'cross_entropy', but row {i} sums to {total[i]}"
+        )
 
 
 def as_weights(weights: Array | None, m: int, dtype: np.dtype[Any], k: Kernels) -> Array | None:
