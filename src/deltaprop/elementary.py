@@ -3,10 +3,9 @@
 They are straight-line code in the dialect of `scalar`, so every backend returns the same bits.
 The constants are our own: `docs/coefficients.sollya` derives them and prints the two tables.
 
-The worst error, in units in the last place of the result, over all 2^32 arguments in float32
-and over a dense and adversarial sample in float64:
-
-ERRORS
+In float32 exp is within 1 unit in the last place of the exact value and the others within 2, for
+all 2^32 arguments (tests/elementary_digests.json has the worst of each); in float64 all are within
+2 on dense and adversarial samples.
 
 There are two kernels. Exponentials write x = n ln 2 + r with n the nearest integer: e^x is
 2^n e^r, and e^r for |r| <= ln(2)/2 is a polynomial. Logarithms take log(1 + f) as 2 atanh(s)
