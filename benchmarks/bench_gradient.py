@@ -7,6 +7,7 @@ is checked within the same error bound as the numpy backend's.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import deltaprop as dp
 from conftest import HERE
 from deltaprop.bench import NETS, SLOW, batch_for, operations
-from deltaprop.check import _bounds
+from deltaprop.check import error_bounds
 
 RIVALS = [name for name in ("torch", "jax") if importlib.util.find_spec(name)]
 
@@ -29,7 +30,7 @@ def ours(name: str, net: dp.MLP, X: np.ndarray, Y: np.ndarray) -> Callable[[], A
 def by_torch(net: dp.MLP, X: np.ndarray, Y: np.ndarray) -> Callable[[], Any]:
     import torch
 
-    torch.set_num_threads(len(__import__("os").sched_getaffinity(0)))
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     modules: list[Any] = []
     for W, b, _ in net.layers:
         linear = torch.nn.Linear(W.shape[1], W.shape[0])
@@ -77,7 +78,7 @@ def bench_gradient(benchmark: Any, sizes: tuple[int, ...], m: int, name: str) ->
     wide = net.to("numpy", "float64")
     wanted = wide.value_and_grad(X.astype(float), Y.astype(float))[1].flat
     got = dp.check.to_numpy(gradient())
-    bounds = _bounds(net, X, Y, "half_mse", None)
+    bounds = error_bounds(net, X, Y, "half_mse", None)
     difference = np.abs(got - wanted)
     assert np.all(difference <= np.concatenate([b.ravel() for b in bounds])), name
 

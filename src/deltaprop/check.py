@@ -136,7 +136,7 @@ def _check_backend(
     if is_exact(net.backend):
         differences = {name: float(differing_bits(x, y)) for (name, x), (_, y) in pairs}
     else:
-        bounds = _bounds(reference, *given)
+        bounds = error_bounds(reference, *given)
         differences = {
             name: _over_bound(x, y, bound) for ((name, x), (_, y)), bound in zip(pairs, bounds)
         }
@@ -151,7 +151,7 @@ def _over_bound(x: np.ndarray, y: np.ndarray, bound: np.ndarray) -> float:
     return float(np.max(ratio))
 
 
-def _bounds(
+def error_bounds(
     net: MLP, X: Array, Y: Array, loss: str | Loss | None, weights: Array | None
 ) -> list[np.ndarray]:
     """The error bounds of the gradient, one array for each parameter, in the buffer's order."""
