@@ -17,7 +17,7 @@ import pytest
 
 import deltaprop as dp
 from deltaprop.backends import load
-from deltaprop.contract import Array, Kernels
+from deltaprop.contract import Array, Fan, Kernels
 
 HERE = [b.name for b in dp.backends() if b.available]
 SIDE = {"reference": 48, "cuda-host": 96, "cuda": 2048}
@@ -42,6 +42,10 @@ class Case:
     def here(self, *arrays: np.ndarray) -> list[Array]:
         """Arrays on the backend."""
         return [self.k.arrays.asarray(x) for x in arrays]
+
+    def fan(self, fan: Fan) -> Fan:
+        """The fan on the backend."""
+        return Fan(*self.here(fan.start, fan.peer), fan.longest)
 
     def measure(
         self,
@@ -80,6 +84,13 @@ def case(request: pytest.FixtureRequest, benchmark: Any) -> Case:
     side = SIDE.get(request.param, 512)
     benchmark.group = request.node.originalname
     return Case(load(request.param), side, side, side, "float32", benchmark)
+
+
+def random_fan(case: Case, edges: int = 16) -> tuple[Fan, np.ndarray]:
+    """That many edges a unit for n units, peers among n_in rows, and their weights."""
+    peer = np.random.default_rng(9).integers(0, case.n_in, case.n * edges).astype(np.int32)
+    start = np.arange(case.n + 1, dtype=np.int64) * edges
+    return Fan(start, peer, edges), case.draw(peer.size, seed=8)
 
 
 def rounding(terms: int, size: np.ndarray) -> np.ndarray:

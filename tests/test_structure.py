@@ -21,7 +21,8 @@ PACKAGE = ROOT / "src" / "deltaprop"
 IN_ORDER = """
 errors scalar fma subnormals elementary activations losses contract arrays targets equations
 devices devices.cache devices.memory devices.unit devices.nvrtc devices.host devices.cupy
-backends.reference backends.numpy backends.jit backends.numba backends.cuda backends
+backends.reference backends.numpy backends.jit backends.vectors backends.edges backends.numba
+backends.cuda backends
 parameters parts bounds mlp training files check digests ops data bench __init__ cli
 """
 ORDER = IN_ORDER.split()

@@ -1,9 +1,10 @@
-"""What a backend is: a value that holds about ten kernels, each one equation.
+"""What a backend is: a value that holds about a dozen kernels, each one equation.
 
-Shapes: m samples are rows; a layer has n units and n_in inputs. Arrays are two-dimensional,
-C-contiguous, of one dtype, float32 or float64, and live where the backend computes; checks
-and conversions happen before (arrays.py). Kernels return new arrays, write to `out` where
-they have one, and never change their inputs, except `descend` and `add`, which say so.
+Shapes: in layers, m samples are rows; a layer has n units and n_in inputs. In graphs of units
+a unit is a row, and m samples are columns. Arrays are two-dimensional, C-contiguous, of one
+dtype, float32 or float64, and live where the backend computes; checks and conversions happen
+before (arrays.py). Kernels return new arrays, write to `out` where they have one, and never
+change their inputs, except `descend` and `add`, which say so.
 
 Rules named here (leaf, tree, fma chain) are those of the numerics specification.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -41,6 +42,22 @@ class Arrays(Protocol):
 
     def to_numpy(self, x: Array) -> np.ndarray:
         """`x` as a NumPy array."""
+
+
+class Fan(NamedTuple):
+    """The edges of n units at one of their ends: all that come in, or all that go out.
+
+    Those of unit j are start[j], ..., start[j + 1] - 1, in the order of the specification.
+    """
+
+    start: Array
+    """(n + 1,) int64."""
+
+    peer: Array
+    """(edges,) int32: the row of the unit at the other end."""
+
+    longest: int
+    """The most edges of one unit."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,29 @@ class Kernels:
 
     bias_gradient: Callable[[Array, Array | None], Array]
     """(delta (m, n), out) -> dE/db = sum_i delta_i (n,): plain sums, leaves of 64 samples."""
+
+    edge_forward: Callable[
+        [Array, Fan, Array, Array | None, Activation, bool, Array | None], tuple[Any, Array]
+    ]
+    """(a (N, m), fan, w (edges,), b (n,) or None, g, keep_z, out) -> z or None, g(z) (n, m).
+
+    z_j = sum_i w_ji a_i + b_j over the incoming edges: leaves of 256 edges, tree, then one
+    rounded + b. `out` may be other rows of the array that `a` is.
+    """
+
+    edge_delta: Callable[[Array, Fan, Array, Array, Activation, Array | None, Array | None], Array]
+    """(delta (N, m), fan, w (edges,), s (n, m), g, own (n, m) or None, out) -> delta (n, m).
+
+    delta_i = own_i + (sum_j w_ji delta_j) * g'(s_i) over the outgoing edges: leaves of 256
+    edges, tree; a sum of no terms is +0. `own` is the delta of units that are outputs and lead
+    on. `out` may be `own`, or other rows of the array that `delta` is.
+    """
+
+    edge_gradient: Callable[[Array, Array, Array, Array, Array | None], Array]
+    """(delta (N, m), a (N', m), target (p,) int32, source (p,) int32, out) -> dE/dw (p,).
+
+    dE/dw_e = sum over samples of delta_target(e) a_source(e): leaves of 64 samples, tree.
+    """
 
     descend: Callable[[Array, Array, float], None]
     """(w, g, eta): w <- fma(-eta, g, w), in place; flat arrays of equal length."""

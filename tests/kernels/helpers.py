@@ -14,7 +14,7 @@ import pytest
 from conftest import EXACT, assert_same_bits, sample
 from deltaprop.activations import IDENTITY, Activation
 from deltaprop.backends import load
-from deltaprop.contract import Kernels
+from deltaprop.contract import Fan, Kernels
 from deltaprop.devices.unit import Unit
 from deltaprop.losses import LOSSES, Loss
 
@@ -48,15 +48,15 @@ def run(backend: str | Kernels, field: str, *args: Any) -> Any:
     For a kernel that works in place, the result is what its first argument has become.
     """
     k = load(backend) if isinstance(backend, str) else backend
-    there = [_there(k, x) for x in args]
+    there = [placed(k, x) for x in args]
     if field in IN_PLACE:
         there[0] = k.arrays.asarray(args[0].copy())
     results = getattr(k, field)(*there)
     if field in IN_PLACE:
         assert results is None
         results, args, there = there[0], args[1:], there[1:]
-    arrays = [x for x in there if hasattr(x, "dtype")]
-    for given, x in zip((x for x in args if isinstance(x, np.ndarray)), arrays):
+    arrays = [x for x in _flat(there) if hasattr(x, "dtype")]
+    for given, x in zip((x for x in _flat(args) if isinstance(x, np.ndarray)), arrays):
         assert_same_bits(k.arrays.to_numpy(x), given, f"an input of {field}")
     several = results if isinstance(results, tuple) else (results,)
     for i, result in enumerate(x for x in several if x is not None):
@@ -73,7 +73,8 @@ def fill(backend: str, field: str, shape: tuple[int, ...], *args: Any) -> np.nda
     before = sample(size + 7, dtype.name, seed=99)
     buffer = k.arrays.asarray(before.copy())
     out = buffer[3 : size + 3].reshape(shape)
-    result = getattr(k, field)(*(_there(k, x) for x in args), out)
+    result = getattr(k, field)(*(placed(k, x) for x in args), out)
+    result = result[-1] if isinstance(result, tuple) else result
     after = k.arrays.to_numpy(buffer)
     assert np.may_share_memory(result, out), f"{field} did not return `out`"
     assert_same_bits(after[:3], before[:3], f"{field}: before `out`")
@@ -84,12 +85,23 @@ def fill(backend: str, field: str, shape: tuple[int, ...], *args: Any) -> np.nda
 def assert_as_reference(backend: str, field: str, *args: Any, what: str = "") -> None:
     """The kernel's result has the bits of the reference's."""
     wanted = run("reference", field, *args)
+    got = run(backend, field, *args)
     what = f"{field} on {backend}{', ' if what else ''}{what}"
-    assert_same_bits(run(backend, field, *args), wanted, what)
+    for x, y in zip(got, wanted, strict=True) if isinstance(wanted, tuple) else [(got, wanted)]:
+        assert (x is None) == (y is None), what
+        if y is not None:
+            assert_same_bits(x, y, what)
 
 
-def _there(k: Kernels, x: Any) -> Any:
+def _flat(args: Sequence[Any]) -> list[Any]:
+    """Arguments, a fan as its parts."""
+    return [y for x in args for y in (x if isinstance(x, Fan) else (x,))]
+
+
+def placed(k: Kernels, x: Any) -> Any:
     """An array where the backend computes, which a kernel cannot write to unseen."""
+    if isinstance(x, Fan):
+        return Fan(*(placed(k, y) for y in x))
     if not isinstance(x, np.ndarray):
         return x
     x = x.view()
@@ -111,6 +123,8 @@ def one_of_each(
     z, Y = sample((m, n), dtype, 3), np.abs(sample((m, n), dtype, 4))
     W, W_next = sample((n, n_in), dtype, 5), sample((n_in, n), dtype, 6)
     b, weights = sample((n,), dtype, 7), sample((m, 1), dtype, 8)
+    x, fan, w, own = edges(dtype, m, n, n_in)
+    e = np.arange(n, dtype=np.int32)
     return {
         "apply": (g.value, z),
         "dense_forward": (a_in, W, b, g, True),
@@ -121,9 +135,31 @@ def one_of_each(
         "hidden_delta": (a_in, W_next, z, g),
         "weight_gradient": (delta, a_in, None),
         "bias_gradient": (delta, None),
+        "edge_forward": (x, fan, w, b, g, True, None),
+        "edge_delta": (x, fan, w, own, g, own, None),
+        "edge_gradient": (x, x, fan.peer[:n], e % len(x), None),
         "descend": (z.reshape(-1), delta.reshape(-1), 0.1),
         "add": (z.reshape(-1), delta.reshape(-1)),
     }
+
+
+def edges(
+    dtype: str, m: int, n: int, longest: int, numbers: Any = sample
+) -> tuple[np.ndarray, Fan, np.ndarray, np.ndarray]:
+    """x (N, m), a fan of n units with up to `longest` edges, w (edges,), and s (n, m).
+
+    The first unit has them all, the others fewer, the last of many none; peers are any rows.
+    """
+    random = np.random.default_rng(9)
+    count = random.integers(0, longest, n, endpoint=True)
+    count[0] = longest
+    if n > 2:
+        count[-1] = 0
+    start = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    units = 7
+    peer = random.integers(0, units, start[-1]).astype(np.int32)
+    x, w = numbers((units, m), dtype, seed=10), numbers(peer.size, dtype, seed=11)
+    return x, Fan(start, peer, longest), w, numbers((n, m), dtype, seed=12)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from deltaprop.activations import Activation
-from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Arrays, Kernels
+from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Arrays, Fan, Kernels
 from deltaprop.devices.unit import Unit
 from deltaprop.elementary import exp, log
 from deltaprop.losses import Loss
@@ -43,7 +43,7 @@ def levels(terms: int, leaf: int) -> int:
 
     A power of two, so that few variants of a kernel are compiled.
     """
-    bits = (-(-terms // leaf)).bit_length()
+    bits = max(1, -(-terms // leaf)).bit_length()
     return 1 << (bits - 1).bit_length()
 
 
@@ -155,6 +155,48 @@ class Launches:
         self.each("bias_gradient", n, (delta, db, m, n), levels(m, LEAF_SAMPLES))
         return db
 
+    def edge_forward(
+        self,
+        a: Array,
+        fan: Fan,
+        w: Array,
+        b: Array | None,
+        g: Activation,
+        keep_z: bool,
+        out: Array | None,
+    ) -> tuple[Array | None, Array]:
+        n, m = len(fan.start) - 1, a.shape[1]
+        z = self.device.empty((n, m), a.dtype) if keep_z else None
+        out = self.device.empty((n, m), a.dtype) if out is None else out
+        args = (a, fan.start, fan.peer, w, b, z, out, n, m)
+        self.each("edge_forward", n * m, args, levels(fan.longest, LEAF_FEATURES), value=g.value)
+        return z, out
+
+    def edge_delta(
+        self,
+        delta: Array,
+        fan: Fan,
+        w: Array,
+        s: Array,
+        g: Activation,
+        own: Array | None,
+        out: Array | None,
+    ) -> Array:
+        n, m = s.shape
+        out = self.device.empty((n, m), s.dtype) if out is None else out
+        args = (delta, fan.start, fan.peer, w, s, own, out, n, m)
+        self.each("edge_delta", n * m, args, levels(fan.longest, LEAF_FEATURES), slope=g.slope)
+        return out
+
+    def edge_gradient(
+        self, delta: Array, a: Array, target: Array, source: Array, out: Array | None
+    ) -> Array:
+        m, edges = delta.shape[1], len(target)
+        dw = self.device.empty((edges,), delta.dtype) if out is None else out
+        args = (delta, a, target, source, dw, edges, m)
+        self.each("edge_gradient", edges, args, levels(m, LEAF_SAMPLES))
+        return dw
+
     def descend(self, w: Array, g: Array, eta: float) -> None:
         self.each("descend", w.size, (w, g, w.dtype.type(eta), w.size))
 
@@ -177,6 +219,9 @@ def kernels(device: Device, name: str) -> Kernels:
         hidden_delta=table.hidden_delta,
         weight_gradient=table.weight_gradient,
         bias_gradient=table.bias_gradient,
+        edge_forward=table.edge_forward,
+        edge_delta=table.edge_delta,
+        edge_gradient=table.edge_gradient,
         descend=table.descend,
         add=table.add,
     )

@@ -30,7 +30,8 @@ def kernel(dtype: np.dtype[Any], arguments: str, parallel: bool = False) -> Call
     """A decorator for a kernel, compiled here and now for the one signature it has.
 
     A letter an argument: r a real, i an integer, V a vector and M a matrix to read, v and m to
-    write (all contiguous), S a matrix of any strides to read.
+    write (all contiguous), S a matrix of any strides to read; I and L vectors of 32-bit and of
+    64-bit integers to read.
     """
     real = numba.from_dtype(dtype)
     kinds = {
@@ -41,6 +42,8 @@ def kernel(dtype: np.dtype[Any], arguments: str, parallel: bool = False) -> Call
         "M": types.Array(real, 2, "C", readonly=True),
         "m": types.Array(real, 2, "C"),
         "S": types.Array(real, 2, "A", readonly=True),
+        "I": types.Array(types.int32, 1, "C", readonly=True),
+        "L": types.Array(types.int64, 1, "C", readonly=True),
     }
     signature = types.void(*(kinds[letter] for letter in arguments))
     decorator: Callable[..., Any] = numba.njit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
@@ -12,6 +13,7 @@ import numpy as np
 
 from deltaprop.activations import Activation
 from deltaprop.backends import reference
+from deltaprop.backends.edges import edge_gradients, edge_sums
 from deltaprop.backends.jit import (
     LEVELS,
     compiled,
@@ -21,7 +23,7 @@ from deltaprop.backends.jit import (
     ordered_product,
     ordered_sum,
 )
-from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Kernels
+from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Kernels
 from deltaprop.elementary import exp, log
 from deltaprop.losses import Loss
 from deltaprop.scalar import Rule
@@ -34,15 +36,22 @@ _one_at_a_time = Lock()
 """Where Numba has no OpenMP, two callers of its threads at once would end the process."""
 
 
-def _product(A: Array, B: Array, leaf: int, out: Array | None = None) -> Array:
-    C = np.empty((A.shape[0], B.shape[1]), A.dtype) if out is None else out
-    tiny, kept = np.finfo(A.dtype).smallest_subnormal, np.ones(1, A.dtype)
-    parallel = A.size * B.shape[1] >= PARALLEL_WORK
-    product = ordered_product(A.dtype, parallel)
+def _run(
+    kernel: Callable[[np.dtype[Any], bool], Any], work: int, dtype: np.dtype[Any], *args: Any
+) -> None:
+    """A kernel of that dtype on args, by several threads where the multiplications are many."""
+    tiny, kept = np.finfo(dtype).smallest_subnormal, np.ones(1, dtype)
+    parallel = work >= PARALLEL_WORK
+    compiled_kernel = kernel(dtype, parallel)
     with _one_at_a_time if parallel else nullcontext():
-        product(A, B, leaf, C, tiny, kept)
+        compiled_kernel(*args, tiny, kept)
     if not kept[0]:
         raise SubnormalsFlushedError
+
+
+def _product(A: Array, B: Array, leaf: int, out: Array | None = None) -> Array:
+    C = np.empty((A.shape[0], B.shape[1]), A.dtype) if out is None else out
+    _run(ordered_product, A.size * B.shape[1], A.dtype, A, B, leaf, C)
     return C
 
 
@@ -205,6 +214,76 @@ def bias_gradient(delta: Array, out: Array | None) -> Array:
     return out
 
 
+def _edge_sums(x: Array, fan: Fan, w: Array, out: Array) -> None:
+    work = len(fan.peer) * x.shape[1]
+    _run(edge_sums, work, x.dtype, x, fan.start, fan.peer, w, LEAF_FEATURES, out)
+
+
+@cache
+def _unit_value(value: Rule, dtype: np.dtype[Any], bias: bool) -> Any:
+    g = compiled(value, dtype)
+
+    @kernel(dtype, "mVm")
+    def unit_value(z, b, a):  # type: ignore[no-untyped-def]
+        for j in range(z.shape[0]):
+            for i in range(z.shape[1]):
+                if bias:
+                    z[j, i] = z[j, i] + b[j]
+                a[j, i] = g(z[j, i])
+
+    return unit_value
+
+
+def edge_forward(
+    a: Array, fan: Fan, w: Array, b: Array | None, g: Activation, keep_z: bool, out: Array | None
+) -> tuple[Array | None, Array]:
+    shape = len(fan.start) - 1, a.shape[1]
+    out = np.empty(shape, a.dtype) if out is None else out
+    z = np.empty(shape, a.dtype) if keep_z else out
+    _edge_sums(a, fan, w, z)
+    _unit_value(g.value, a.dtype, b is not None)(z, w if b is None else b, out)
+    return (z if keep_z else None), out
+
+
+@cache
+def _add_times_slope(slope: Rule, dtype: np.dtype[Any]) -> Any:
+    g_slope = compiled(slope, dtype)
+
+    @kernel(dtype, "MMMm")
+    def add_times_slope(own, sums, s, delta):  # type: ignore[no-untyped-def]
+        for i in range(delta.shape[0]):
+            for j in range(delta.shape[1]):
+                delta[i, j] = own[i, j] + sums[i, j] * g_slope(s[i, j])
+
+    return add_times_slope
+
+
+def edge_delta(
+    delta: Array,
+    fan: Fan,
+    w: Array,
+    s: Array,
+    g: Activation,
+    own: Array | None,
+    out: Array | None,
+) -> Array:
+    out = np.empty_like(s) if out is None else out
+    sums = out if own is None else np.empty_like(s)
+    _edge_sums(delta, fan, w, sums)
+    if own is None:
+        _times_slope(g.slope, s.dtype)(sums, s)
+    else:
+        _add_times_slope(g.slope, s.dtype)(own, sums, s, out)
+    return out
+
+
+def edge_gradient(delta: Array, a: Array, target: Array, source: Array, out: Array | None) -> Array:
+    out = np.empty(len(target), delta.dtype) if out is None else out
+    work = len(target) * delta.shape[1]
+    _run(edge_gradients, work, delta.dtype, delta, a, target, source, LEAF_SAMPLES, out)
+    return out
+
+
 @cache
 def _descend(dtype: np.dtype[Any]) -> Any:
     @kernel(dtype, "vVr")
@@ -233,5 +312,8 @@ def kernels() -> Kernels:
         hidden_delta=hidden_delta,
         weight_gradient=weight_gradient,
         bias_gradient=bias_gradient,
+        edge_forward=edge_forward,
+        edge_delta=edge_delta,
+        edge_gradient=edge_gradient,
         descend=descend,
     )

@@ -15,7 +15,7 @@ import numpy as np
 from deltaprop import elementary as el
 from deltaprop.activations import Activation
 from deltaprop.backends import reference
-from deltaprop.contract import Array, Kernels
+from deltaprop.contract import Array, Fan, Kernels
 from deltaprop.losses import Loss
 from deltaprop.scalar import Rule, trace
 
@@ -110,6 +110,64 @@ def bias_gradient(delta: Array, out: Array | None) -> Array:
     return np.sum(delta, axis=0, out=out)
 
 
+PRODUCTS = 1 << 20
+"""How many products of edges and samples are in memory at a time."""
+
+
+def edge_sums(x: Array, fan: Fan, w: Array) -> Array:
+    """For each unit, the sum over its edges e of w_e x[peer_e]: (n, m)."""
+    n, m = len(fan.start) - 1, x.shape[1]
+    sums = np.zeros((n, m), x.dtype)
+    some = max(1, PRODUCTS // m)
+    first = 0
+    while first < n:
+        # As many units as have `some` edges together, at least one.
+        last = max(first + 1, int(np.searchsorted(fan.start, fan.start[first] + some, "right")) - 1)
+        edges = slice(fan.start[first], fan.start[last])
+        begins = fan.start[first:last] - fan.start[first]
+        here = first + np.flatnonzero(np.diff(fan.start[first : last + 1]))
+        if here.size:
+            products = w[edges, None] * x[fan.peer[edges]]
+            sums[here] = np.add.reduceat(products, begins[here - first])
+        first = last
+    return sums
+
+
+@quiet
+def edge_forward(
+    a: Array, fan: Fan, w: Array, b: Array | None, g: Activation, keep_z: bool, out: Array | None
+) -> tuple[Array | None, Array]:
+    z = edge_sums(a, fan, w)
+    if b is not None:
+        z += b[:, None]
+    return (z if keep_z else None), reference.write(np.array(rule(g.value, z)), out)
+
+
+@quiet
+def edge_delta(
+    delta: Array,
+    fan: Fan,
+    w: Array,
+    s: Array,
+    g: Activation,
+    own: Array | None,
+    out: Array | None,
+) -> Array:
+    through_edges = edge_sums(delta, fan, w)
+    through_edges *= rule(g.slope, s)
+    return reference.write(through_edges if own is None else own + through_edges, out)
+
+
+@quiet
+def edge_gradient(delta: Array, a: Array, target: Array, source: Array, out: Array | None) -> Array:
+    out = np.empty(len(target), delta.dtype) if out is None else out
+    some = max(1, PRODUCTS // delta.shape[1])
+    for first in range(0, len(target), some):
+        edges = slice(first, first + some)
+        np.einsum("ei,ei->e", delta[target[edges]], a[source[edges]], out=out[edges])
+    return out
+
+
 @quiet
 def descend(w: Array, g: Array, eta: float) -> None:
     w -= w.dtype.type(eta) * g
@@ -129,5 +187,8 @@ def kernels() -> Kernels:
         hidden_delta=hidden_delta,
         weight_gradient=weight_gradient,
         bias_gradient=bias_gradient,
+        edge_forward=edge_forward,
+        edge_delta=edge_delta,
+        edge_gradient=edge_gradient,
         descend=descend,
     )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 
 from deltaprop.activations import Activation
-from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Kernels
+from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Kernels
 from deltaprop.devices.memory import NumpyArrays
 from deltaprop.elementary import exp, log
 from deltaprop.fma import fma
@@ -193,6 +194,51 @@ def bias_gradient(delta: Array, out: Array | None) -> Array:
     return write(ordered_sum(delta, LEAF_SAMPLES), out)
 
 
+def _edge_sums(x: Array, fan: Fan, w: Array) -> Array:
+    """For each unit, the sum over its edges e of w_e x[peer_e]: (n, m)."""
+    sums = np.zeros((len(fan.start) - 1, x.shape[1]), x.dtype)
+    for j, (first, last) in enumerate(pairwise(fan.start)):
+        if last > first:
+            edges = slice(first, last)
+            sums[j] = ordered_product(w[None, edges], x[fan.peer[edges]], LEAF_FEATURES)[0]
+    return sums
+
+
+@exactly
+def edge_forward(
+    a: Array, fan: Fan, w: Array, b: Array | None, g: Activation, keep_z: bool, out: Array | None
+) -> tuple[Array | None, Array]:
+    z = _edge_sums(a, fan, w)
+    if b is not None:
+        z = z + b[:, None]
+    return (z if keep_z else None), write(rule(g.value, z), out)
+
+
+@exactly
+def edge_delta(
+    delta: Array,
+    fan: Fan,
+    w: Array,
+    s: Array,
+    g: Activation,
+    own: Array | None,
+    out: Array | None,
+) -> Array:
+    through_edges = _edge_sums(delta, fan, w) * rule(g.slope, s)
+    return write(through_edges if own is None else own + through_edges, out)
+
+
+@exactly
+def edge_gradient(delta: Array, a: Array, target: Array, source: Array, out: Array | None) -> Array:
+    nodes = []
+    for terms in leaves(delta.shape[1], LEAF_SAMPLES):
+        s = np.zeros(len(target), delta.dtype)
+        for i in terms:
+            s = fma(delta[target, i], a[source, i], s)
+        nodes.append(s)
+    return write(tree(nodes), out)
+
+
 @exactly
 def descend(w: Array, g: Array, eta: float) -> None:
     w[...] = fma(w.dtype.type(-eta), g, w)
@@ -217,6 +263,9 @@ def kernels() -> Kernels:
         hidden_delta=hidden_delta,
         weight_gradient=weight_gradient,
         bias_gradient=bias_gradient,
+        edge_forward=edge_forward,
+        edge_delta=edge_delta,
+        edge_gradient=edge_gradient,
         descend=descend,
         add=add,
     )

@@ -1,0 +1,157 @@
+"""Vectors of 64 bytes in compiled loops: what an AVX-512 register holds, or two of AVX2.
+
+A Numba function keeps them in variables; the operations are LLVM instructions. Lanes are
+independent of each other, so no sum depends on how many there are.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, register_model
+
+BYTES = 64
+REALS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+INT32 = ir.IntType(32)
+
+
+class Vector(types.Type):
+    """As many numbers of one type as fit into 64 bytes."""
+
+    def __init__(self, real: Any) -> None:
+        self.real, self.lanes = real, BYTES * 8 // real.bitwidth
+        super().__init__(f"Vector({real})")
+
+    @property
+    def kind(self) -> ir.VectorType:
+        """The type in LLVM."""
+        return ir.VectorType(REALS[self.real], self.lanes)
+
+
+@cache
+def vector(real: Any) -> Vector:
+    """The type of vectors of float32 or float64."""
+    return Vector(real)
+
+
+@register_model(Vector)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, vector_type: Vector) -> None:
+        super().__init__(manager, vector_type, vector_type.kind)
+
+
+def _address(context: Any, builder: Any, kind: Any, array: Any, *index: Any) -> Any:
+    """Where x[index] lies in a contiguous array."""
+    x = context.make_array(kind)(context, builder, array)
+    return cgutils.get_item_pointer(context, builder, kind, x, index)
+
+
+def _vector_at(builder: Any, vector_type: Vector, address: Any) -> Any:
+    """The address as one of a vector."""
+    return builder.bitcast(address, vector_type.kind.as_pointer())
+
+
+def _splat(builder: Any, vector_type: Vector, x: Any) -> Any:
+    """A vector of one number."""
+    nothing = ir.Constant(vector_type.kind, ir.Undefined)
+    first = builder.insert_element(nothing, x, INT32(0))
+    zeros = ir.Constant(ir.VectorType(INT32, vector_type.lanes), [0] * vector_type.lanes)
+    return builder.shuffle_vector(first, nothing, zeros)
+
+
+def _fma(builder: Any, vector_type: Vector, *xyz: Any) -> Any:
+    kind = vector_type.kind
+    name = f"llvm.fma.v{vector_type.lanes}f{vector_type.real.bitwidth}"
+    called = ir.FunctionType(kind, [kind] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, called, name), xyz)
+
+
+@intrinsic
+def load(typing_context, x, i, j):  # type: ignore[no-untyped-def]
+    """x[i, j:j + lanes]."""
+    found = vector(x.dtype)
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, x, *args)
+        return builder.load(_vector_at(builder, found, address), align=x.dtype.bitwidth // 8)
+
+    return found(x, types.intp, types.intp), code
+
+
+@intrinsic
+def store(typing_context, v, x, i, j):  # type: ignore[no-untyped-def]
+    """x[i, j:j + lanes] = v."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, x, *args[1:])
+        builder.store(args[0], _vector_at(builder, v, address), align=x.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(v, x, types.intp, types.intp), code
+
+
+@intrinsic
+def splat(typing_context, x):  # type: ignore[no-untyped-def]
+    """A vector of one number."""
+    found = vector(x)
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(builder, found, args[0])
+
+    return found(x), code
+
+
+@intrinsic
+def vector_fma(typing_context, x, y, z):  # type: ignore[no-untyped-def]
+    """x * y + z, lane by lane, rounded once."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _fma(builder, x, *args)
+
+    return x(x, x, x), code
+
+
+def _transpose(builder: Any, vector_type: Vector, rows: list[Any]) -> list[Any]:
+    """The columns of a square block: blocks of half the size change places, and so on."""
+    lanes = vector_type.lanes
+    half = lanes // 2
+    while half:
+        for i in range(lanes):
+            if not i & half:
+                x, y = rows[i], rows[i + half]
+                upper = [k if not k & half else lanes + k - half for k in range(lanes)]
+                lower = [k + half if not k & half else lanes + k for k in range(lanes)]
+                for row, lane in ((i, upper), (i + half, lower)):
+                    mask = ir.Constant(ir.VectorType(INT32, lanes), lane)
+                    rows[row] = builder.shuffle_vector(x, y, mask)
+        half //= 2
+    return rows
+
+
+@intrinsic
+def chain(typing_context, d, j, a, source, e, last, i, s):  # type: ignore[no-untyped-def]
+    """s = fma(d[j, i + k], a[source[e:e + lanes], i + k], s) for k < lanes, k ascending.
+
+    A lane is an edge; lanes beyond the edge `last` compute that one again.
+    """
+    integers = [types.intp] * 2
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        d_, j_, a_, source_, e_, last_, i_, chain_ = args
+        intp, size = e_.type, s.real.bitwidth // 8
+        rows = []
+        for lane in range(s.lanes):
+            edge = builder.add(e_, intp(lane))
+            edge = builder.select(builder.icmp_signed("<", edge, last_), edge, last_)
+            row = builder.load(_address(context, builder, source, source_, edge))
+            address = _address(context, builder, a, a_, builder.sext(row, intp), i_)
+            rows.append(builder.load(_vector_at(builder, s, address), align=size))
+        for k, column in enumerate(_transpose(builder, s, rows)):
+            number = builder.load(_address(context, builder, d, d_, j_, builder.add(i_, intp(k))))
+            chain_ = _fma(builder, s, _splat(builder, s, number), column, chain_)
+        return chain_
+
+    return s(d, types.intp, a, source, *integers, types.intp, s), code
