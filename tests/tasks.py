@@ -47,7 +47,8 @@ def task(
 def use(patch: pytest.MonkeyPatch, backend: str, **kernels: Any) -> None:
     """From now on, nets on that backend have these kernels in place of its own."""
     wrong = replace(load(backend), **kernels)
-    patch.setattr(
-        "deltaprop.mlp.load_backend",
-        lambda name=None, work=0: wrong if name == backend else load(name, work),
-    )
+    for module in ("mlp", "graph"):
+        patch.setattr(
+            f"deltaprop.{module}.load_backend",
+            lambda name=None, work=0: wrong if name == backend else load(name, work),
+        )

@@ -59,7 +59,7 @@ def bounds_of(net: dp.MLP, given: Given) -> list[np.ndarray]:
     wide = [
         Layer(W.astype(float), None if b is None else b.astype(float), g) for W, b, g in net.layers
     ]
-    batch = Batch(Y.astype(float), None, len(X))
+    batch = Batch(Y.astype(float), None, len(X), Y.shape[1])
     u = unit_roundoff(net.dtype.name)
     each_layer = gradient_bounds(wide, X.astype(float), batch, dp.LOSSES[loss], u)
     return [x for layer in each_layer for x in layer if x is not None]

@@ -13,12 +13,11 @@ import pytest
 
 import deltaprop as dp
 from conftest import assert_same_bits, sample
-from deltaprop import files
 from deltaprop.check import to_numpy
 
 SIZES = [3, 4, 2]
 METADATA = {
-    "format": files.FORMAT,
+    "format": "deltaprop.MLP/1",
     "sizes": "[3, 4, 2]",
     "activations": '["logistic", "identity"]',
     "bias": "true",
@@ -163,7 +162,7 @@ def test_other_files(path: Path) -> None:
         struct.pack("<Q", 2**40),
     ):
         refused(path, content, "not a whole safetensors file")
-    refused(path, container({}, {}), "format None", files.FORMAT)
+    refused(path, container({}, {}), "format None", "deltaprop.MLP/1")
     refused(path, container(TENSORS, METADATA | {"format": "deltaprop.Graph/1"}), "Graph", "MLP/1")
 
 

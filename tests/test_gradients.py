@@ -132,7 +132,7 @@ def test_gradient_is_the_complex_step(activation, loss):
         wanted[i] = E.imag / 1e-200
     # Both sides round: each keeps the bound of the error analysis.
     u = unit_roundoff("float64")
-    bounds = gradient_bounds(net.layers, X, Batch(Y, None, len(X)), dp.LOSSES[loss], u)
+    bounds = gradient_bounds(net.layers, X, Batch(Y, None, len(X), Y.shape[1]), dp.LOSSES[loss], u)
     for got, exact, bound in zip(gradients, dp.Parameters(wanted, net.shapes), bounds):
         assert np.all(np.abs(got.W - exact.W) <= 2 * bound.W)
         assert np.all(np.abs(got.b - exact.b) <= 2 * bound.b)

@@ -23,6 +23,7 @@ from deltaprop.backends import load
 from deltaprop.contract import Kernels
 from deltaprop.devices import cache as disk
 from deltaprop.devices import host
+from graphs import two_paths
 from tasks import use
 
 # ----------------------------------------------------------------------------- the checks
@@ -52,6 +53,16 @@ def crosscheck_of_many(backend: str) -> bool:
     return crosscheck(backend, m=300)
 
 
+def crosscheck_of_a_graph(backend: str) -> bool:
+    """An output that leads on, two paths, units with several edges."""
+    g = two_paths()
+    g.unit("p", "tanh", bias=0.25)
+    for source, target, w in (("y1", "p", -1.25), ("x2", "p", 0.5), ("p", "y2", 1.5)):
+        g.edge(source, target, w)
+    X, Y, loss = sample((300, 2), "float64", 1), sample((300, 2), "float64", 2), "half_mse"
+    return bool(dp.crosscheck(g, X, Y, loss, backends=[backend]))
+
+
 def equations(backend: str) -> bool:
     """The worked equations, all of them."""
     try:
@@ -63,7 +74,7 @@ def equations(backend: str) -> bool:
     return True
 
 
-CHECKS = (gradcheck, crosscheck, crosscheck_of_many, equations)
+CHECKS = (gradcheck, crosscheck, crosscheck_of_many, crosscheck_of_a_graph, equations)
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -155,6 +166,11 @@ LINES = [
     ("bias_gradient.cu", "delta[i * n + j]", "delta[j * m + i]", crosscheck),
     ("weight_gradient.cu", "delta[k * n + i]", "delta[i * m + k]", crosscheck),
     ("descend.cu", "fma_rn(-eta,", "fma_rn(eta,", equations),
+    ("edge_forward.cu", "b ? sum + b[j] : sum", "sum", crosscheck_of_a_graph),
+    ("edge_delta.cu", "own ? own[k] + through_edges", "own ? through_edges", crosscheck_of_a_graph),
+    ("edge_delta.cu", "sum * slope(s[k])", "sum", crosscheck_of_a_graph),
+    ("edge_gradient.cu", "source[e] * m", "target[e] * m", crosscheck_of_a_graph),
+    ("edges.cuh", "w[e], x[", "w[first], x[", crosscheck_of_a_graph),
     # The bits alone: a product rounded before it is added, and leaves added one after another.
     ("scalar.cuh", "return __fma_rn(x, y, z);", "return x * y + z;", crosscheck),
     ("tree.cuh", "!(count & 1)", "top > 1", crosscheck_of_many),

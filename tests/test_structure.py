@@ -20,15 +20,16 @@ PACKAGE = ROOT / "src" / "deltaprop"
 # Every module, each after all that it imports.
 IN_ORDER = """
 errors scalar fma subnormals elementary activations losses contract arrays targets equations
-devices devices.cache devices.memory devices.unit devices.nvrtc devices.host devices.cupy
+units devices devices.cache devices.memory devices.unit devices.nvrtc devices.host devices.cupy
 backends.reference backends.numpy backends.jit backends.vectors backends.edges backends.numba
 backends.cuda backends
-parameters parts bounds mlp training files check digests ops data bench __init__ cli
+parameters parts bounds net mlp topology blueprint graph convert
+training files check digests ops data bench __init__ cli
 """
 ORDER = IN_ORDER.split()
 
 # A net's own methods that lead to modules built on nets; imported when they are called.
-LATE = {("mlp", "training"), ("mlp", "files")}
+LATE = {("net", "training"), ("net", "files"), ("mlp", "convert"), ("graph", "convert")}
 
 
 def module(path: Path) -> str:
@@ -75,8 +76,9 @@ def test_imports_lead_down(name: str) -> None:
     assert anywhere - allowed == {other for this, other in LATE if this == name}
 
 
-def test_the_equations_name_no_array_library() -> None:
-    tree = parsed("equations")
+@pytest.mark.parametrize("name", ["equations", "units"])
+def test_the_equations_name_no_array_library(name: str) -> None:
+    tree = parsed(name)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     modules = {
         name.split(".")[0]
@@ -134,7 +136,12 @@ TABLES = ("ACTIVATIONS", "LOSSES")
 PUBLIC = {
     **{f"deltaprop.{name}": getattr(dp, name) for name in dp.__all__ if name not in TABLES},
     **{f"deltaprop.ops.{name}": getattr(dp.ops, name) for name in dp.ops.__all__},
-    **{f"MLP.{name}": x for name, x in vars(dp.MLP).items() if not name.startswith("_")},
+    **{
+        f"{net.__name__}.{name}": getattr(net, name)
+        for net in (dp.MLP, dp.Graph)
+        for name in dir(net)
+        if not name.startswith("_")
+    },
 }
 
 

@@ -8,7 +8,8 @@ from deltaprop.backends import BackendInfo, backends, use_backend
 from deltaprop.check import crosscheck, digest, gradcheck
 from deltaprop.digests import check_digests
 from deltaprop.equations import Gradient, Layer, Trace
-from deltaprop.errors import BackendUnavailableError, ModelFileError
+from deltaprop.errors import BackendUnavailableError, GraphError, ModelFileError
+from deltaprop.graph import Graph
 from deltaprop.losses import LOSSES, Loss
 from deltaprop.mlp import MLP, Back
 from deltaprop.parameters import Parameters
@@ -23,6 +24,8 @@ __all__ = [
     "BackendInfo",
     "BackendUnavailableError",
     "Gradient",
+    "Graph",
+    "GraphError",
     "History",
     "Layer",
     "Loss",

@@ -6,19 +6,16 @@ import hashlib
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from deltaprop.arrays import is_cupy
 from deltaprop.backends import BACKENDS, backends, is_exact, resolve
-from deltaprop.bounds import gradient_bounds
 from deltaprop.contract import Array
-from deltaprop.equations import Batch, Layer
 from deltaprop.losses import Loss
-from deltaprop.mlp import MLP
-from deltaprop.parameters import Parameters
+from deltaprop.net import Flat, Net
 
 
 def to_numpy(x: Array) -> Any:
@@ -26,9 +23,9 @@ def to_numpy(x: Array) -> Any:
     return x.get() if is_cupy(x) else x
 
 
-def digest(gradients: Parameters | Array) -> str:
+def digest(gradients: Flat | Array) -> str:
     """SHA-256 of the bytes of gradients, little-endian, in the buffer's order, as hex."""
-    flat = gradients.flat if isinstance(gradients, Parameters) else gradients
+    flat = gradients.flat if hasattr(gradients, "named") else gradients
     host = np.ascontiguousarray(to_numpy(flat))
     return hashlib.sha256(host.astype(host.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
@@ -95,7 +92,7 @@ class Crosscheck:
 
 
 def crosscheck(
-    net: MLP,
+    net: Net[Any],
     X: Array,
     Y: Array,
     loss: str | Loss | None = None,
@@ -104,7 +101,7 @@ def crosscheck(
 ) -> Crosscheck:
     """The gradient on every backend here, or on those named, beside the reference's.
 
-    Arguments as of `MLP.value_and_grad`. Exact backends are held to the reference's bits, the
+    Arguments as of `value_and_grad`. Exact backends are held to the reference's bits, the
     numpy backend to its error bound. The times are of a second run: the first one compiles.
     """
     given = (to_numpy(X), to_numpy(Y), loss, to_numpy(sample_weight))
@@ -123,7 +120,7 @@ def _chosen(names: str | Sequence[str] | None) -> Iterable[tuple[str, str]]:
 
 
 def _check_backend(
-    reference: MLP, wanted: Parameters, name: str, given: tuple[Any, ...], reason: str
+    reference: Net[Any], wanted: Flat, name: str, given: tuple[Any, ...], reason: str
 ) -> BackendCheck:
     if reason:
         return BackendCheck(name, BACKENDS[name].exact, {}, reason=reason)
@@ -136,9 +133,9 @@ def _check_backend(
     if is_exact(net.backend):
         differences = {name: float(differing_bits(x, y)) for (name, x), (_, y) in pairs}
     else:
-        bounds = error_bounds(reference, *given)
+        bounds = error_bounds(reference, *given).named()
         differences = {
-            name: _over_bound(x, y, bound) for ((name, x), (_, y)), bound in zip(pairs, bounds)
+            name: _over_bound(x, y, bound) for ((name, x), (_, y)), (_, bound) in zip(pairs, bounds)
         }
     return BackendCheck(name, is_exact(net.backend), differences, digest(got), seconds)
 
@@ -152,23 +149,20 @@ def _over_bound(x: np.ndarray, y: np.ndarray, bound: np.ndarray) -> float:
 
 
 def error_bounds(
-    net: MLP, X: Array, Y: Array, loss: str | Loss | None, weights: Array | None
-) -> list[np.ndarray]:
-    """The error bounds of the gradient, one array for each parameter, in the buffer's order."""
+    net: Net[Any], X: Array, Y: Array, loss: str | Loss | None, weights: Array | None
+) -> Flat:
+    """How far each element of the gradient may lie from the exact one, laid out as it is."""
     chosen, batch = net._batch(Y, loss, weights, len(X))
-    wide = Batch(
-        batch.Y.astype(np.float64),
-        None if batch.weights is None else batch.weights.astype(np.float64),
-        batch.samples,
+    wide = replace(
+        batch,
+        Y=batch.Y.astype(np.float64),
+        weights=None if batch.weights is None else batch.weights.astype(np.float64),
     )
-    layers = [
-        Layer(W.astype(np.float64), None if b is None else b.astype(np.float64), g)
-        for W, b, g in net.layers
-    ]
     u = float(np.finfo(net.dtype).eps) / 2
     with np.errstate(all="ignore"):
-        bounds = gradient_bounds(layers, np.asarray(X, np.float64), wide, chosen, u)
-    return [x for layer in bounds for x in layer if x is not None]
+        bounds = net._bounds(np.asarray(X, np.float64), wide, chosen, u)
+    like: Flat = net._like_parameters(bounds)
+    return like
 
 
 # ------------------------------------------------------------------------------- gradcheck
@@ -197,12 +191,12 @@ class Gradcheck:
 
 
 def gradcheck(
-    net: MLP,
+    net: Net[Any],
     X: Array,
     Y: Array,
     loss: str | Loss | None = None,
     sample_weight: Array | None = None,
-    gradients: Parameters | None = None,
+    gradients: Flat | None = None,
 ) -> Gradcheck:
     """Compares dE/dw with (E(w + h) - E(w - h)) / 2h for every parameter, in float64.
 
@@ -215,7 +209,7 @@ def gradcheck(
     X, Y, weights = map(to_numpy, (X, Y, sample_weight))
     _, own = wide.value_and_grad(X, Y, loss, weights)
     checked = own if gradients is None else gradients
-    if not isinstance(checked, Parameters) or checked.flat.shape != own.flat.shape:
+    if type(checked) is not type(own) or checked.flat.shape != own.flat.shape:
         raise ValueError(f"gradients must be like the net's own, {own}, got {checked!r}")
     flat = np.asarray(to_numpy(checked.flat), np.float64)
     scale = float(np.finfo(checked.flat.dtype).eps) * (1 + np.max(np.abs(flat)))
@@ -225,15 +219,12 @@ def gradcheck(
     for i in range(flat.size):
         slope, tolerance = _central_difference(wide, i, (X, Y, loss, weights), rounding)
         error[i] = abs(slope - flat[i]) / (tolerance + scale)
-    views = Parameters(error, net.shapes)
-    errors = {name: float(np.max(x)) for name, x in views.named()}
-    name, x = max(views.named(), key=lambda item: float(np.max(item[1])))
-    position = ", ".join(str(int(p)) for p in np.unravel_index(int(np.argmax(x)), x.shape))
-    return Gradcheck(errors, f"worst at {name}[{position}]")
+    errors = {name: float(np.max(x)) for name, x in net._like_parameters(error).named()}
+    return Gradcheck(errors, f"worst at {own.where(int(np.argmax(error)))}")
 
 
 def _rounding_of_loss(
-    net: MLP, X: Array, Y: Array, loss: str | Loss | None, weights: Array | None
+    net: Net[Any], X: Array, Y: Array, loss: str | Loss | None, weights: Array | None
 ) -> float:
     """How far rounding may move E: 16 times what changing all parameters' last bits does to it.
 
@@ -248,12 +239,12 @@ def _rounding_of_loss(
     chosen, m = net._loss(loss), len(X)
     own = 0.0
     if chosen.of == "log_softmax":
-        own = chosen.scale(m, net.sizes[-1]) * float(m if weights is None else np.sum(weights))
+        own = chosen.scale(m, net.outputs) * float(m if weights is None else np.sum(weights))
     return 16 * (max(values) - min(values) + eps * (max(map(abs, values)) + own))
 
 
 def _central_difference(
-    net: MLP, i: int, given: tuple[Any, ...], rounding: float
+    net: Net[Any], i: int, given: tuple[Any, ...], rounding: float
 ) -> tuple[float, float]:
     """dE/dw_i by extrapolated central differences, and its tolerance."""
     w = net.parameters

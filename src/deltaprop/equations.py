@@ -37,6 +37,13 @@ class Gradient(NamedTuple):
     b: Array | None
 
 
+class Outputs(NamedTuple):
+    """z and a (m, n) of the outputs."""
+
+    z: Array
+    a: Array
+
+
 @dataclass(frozen=True)
 class Trace:
     """What the forward sweep saw. a[0] is X; z[l] and a[l] belong to layer l, z[0] to none.
@@ -47,18 +54,24 @@ class Trace:
     z: tuple[Array | None, ...]
     a: tuple[Array, ...]
 
+    @property
+    def outputs(self) -> Outputs:
+        """z^L and a^L."""
+        return Outputs(self.z[-1], self.a[-1])
+
 
 @dataclass(frozen=True)
 class Batch:
     """Targets Y (m, n), sample weights (m, 1) or None, and the size of the whole batch.
 
-    `samples` counts the batch that the loss averages over, of which these m rows may be a
-    part; it is what the scale 1/m is taken from.
+    `samples` and `outputs` count the batch that the loss averages over, of which these m rows
+    and n columns may be a part; they are what its scale is taken from.
     """
 
     Y: Array
     weights: Array | None
     samples: int
+    outputs: int
 
 
 def forward(k: Kernels, layers: Sequence[Layer], X: Array, keep_z: bool = False) -> Trace:
@@ -80,9 +93,9 @@ def slope_argument(trace: Trace, l: int, g: Activation) -> Array:
     return trace.a[l] if g.slope_of == "a" else trace.z[l]
 
 
-def sum_of_errors(k: Kernels, trace: Trace, batch: Batch, loss: Loss) -> Array:
+def sum_of_errors(k: Kernels, outputs: Outputs, batch: Batch, loss: Loss) -> Array:
     """sum_i w_i e_i, an array of one element: the loss before its scale."""
-    s = trace.a[-1] if loss.of == "a" else trace.z[-1]
+    s = outputs.a if loss.of == "a" else outputs.z
     if loss.of == "log_softmax":
         s = k.log_softmax(s)
     e = k.sample_loss(s, batch.Y, loss)
@@ -91,14 +104,12 @@ def sum_of_errors(k: Kernels, trace: Trace, batch: Batch, loss: Loss) -> Array:
     return k.weight_gradient(e, batch.weights, None)
 
 
-def output_delta(
-    k: Kernels, layers: Sequence[Layer], trace: Trace, batch: Batch, loss: Loss
-) -> Array:
+def output_delta(k: Kernels, outputs: Outputs, g: Activation, batch: Batch, loss: Loss) -> Array:
     """delta^L = dE/dz^L. With a canonical link the slope has cancelled: it is 1."""
-    g = IDENTITY if loss.link else layers[-1].activation
-    scale = loss.delta_scale(batch.samples, batch.Y.shape[1])
-    s = slope_argument(trace, len(layers), g)
-    return k.output_delta(trace.a[-1], batch.Y, s, batch.weights, loss, g, scale)
+    g = IDENTITY if loss.link else g
+    scale = loss.delta_scale(batch.samples, batch.outputs)
+    s = outputs.a if g.slope_of == "a" else outputs.z
+    return k.output_delta(outputs.a, batch.Y, s, batch.weights, loss, g, scale)
 
 
 def backward(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,12 +27,20 @@ class ModelFileError(ValueError):
     """A model file is not one that deltaprop wrote, or is damaged."""
 
 
+class GraphError(ValueError):
+    """A graph that has no forward sweep, or whose sweep would leave units out."""
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
+    """ " (did you mean ...?)" with the name that is most like this one, or nothing."""
+    near = next(iter(difflib.get_close_matches(str(name).lower(), names, 1, 0.5)), None)
+    return f" (did you mean {near!r}?)" if near else ""
+
+
 def find(kind: str, name: str, table: Mapping[str, T]) -> T:
     """`table[name]`, or a ValueError that names the nearest match and every choice."""
     if isinstance(name, str) and name in table:
         return table[name]
     near = OTHER_NAMES.get(str(name).lower())
-    if near not in table:
-        near = next(iter(difflib.get_close_matches(str(name).lower(), table, 1, 0.5)), None)
-    hint = f" (did you mean {near!r}?)" if near else ""
+    hint = f" (did you mean {near!r}?)" if near in table else nearest(name, table)
     raise ValueError(f"unknown {kind} {name!r}{hint}; choose from {', '.join(table)}")

@@ -1,4 +1,4 @@
-"""Nets as safetensors files: the parameters as tensors, the architecture as metadata.
+"""Nets as safetensors files: numbers as tensors, the architecture as metadata.
 
 Nothing in a file is ever executed. What does not fit is a `ModelFileError`.
 """
@@ -8,47 +8,190 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from deltaprop.activations import ACTIVATIONS
+from deltaprop.activations import ACTIVATIONS, Activation
 from deltaprop.backends import resolve as resolve_backend
+from deltaprop.blueprint import Blueprint, as_names
 from deltaprop.errors import ModelFileError
+from deltaprop.graph import Graph
 from deltaprop.mlp import MLP
+from deltaprop.net import Net
 
-FORMAT = "deltaprop.MLP/1"
-DTYPES = {"float32": "F32", "float64": "F64"}
+N = TypeVar("N", bound=Net[Any])
+Tensors = dict[str, np.ndarray]
+TYPES = {"float32": "F32", "float64": "F64", "int32": "I32", "bool": "BOOL"}
 """Names of dtypes in a safetensors file."""
 LARGEST_NET = 1 << 33
 """Numbers in a net that a file may ask for before its size is believed."""
 
 
-def save(net: MLP, path: str | os.PathLike[str]) -> None:
-    """Writes the net to `path`, whole or not at all: a new file is moved over an old one."""
-    for g in net.activations:
-        if ACTIVATIONS.get(g.name) is not g:
-            raise ValueError(f"activation {g.name!r} is not in deltaprop's table: cannot be saved")
-    target = Path(path)
-    tensors = {
-        name: np.ascontiguousarray(net.kernels.arrays.to_numpy(x))
-        for name, x in net._parameters.named()
-    }
-    metadata = {
-        "format": FORMAT,
+@dataclass
+class _File:
+    """An open file: its description, and its tensors, read when their shape is as wanted."""
+
+    path: Path
+    metadata: dict[str, str]
+    tensors: Any
+
+    def described(self, key: str) -> Any:
+        return json.loads(self.metadata[key])
+
+    def dtype(self) -> str:
+        dtype = self.metadata["dtype"]
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype {dtype!r}")
+        return dtype
+
+    def require(self, wanted: dict[str, tuple[tuple[int, ...], str]]) -> None:
+        """Raises unless the file has these tensors, of these shapes and dtypes, and no others."""
+        here = sorted(self.tensors.keys())
+        if here != sorted(wanted):
+            raise ModelFileError(f"{self.path}: has tensors {here}, wanted {sorted(wanted)}")
+        for name, (shape, dtype) in wanted.items():
+            tensor = self.tensors.get_slice(name)
+            got = tuple(tensor.get_shape()), tensor.get_dtype()
+            if got != (shape, TYPES[dtype]):
+                raise ModelFileError(
+                    f"{self.path}: tensor {name} is {got[0]} {got[1]}, "
+                    f"wanted {shape} {TYPES[dtype]}"
+                )
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        tensor: np.ndarray = self.tensors.get_tensor(name)
+        return tensor
+
+
+# ------------------------------------------------------------------------- layered networks
+
+
+def _mlp_to_file(net: MLP) -> tuple[Tensors, dict[str, str]]:
+    _require_registered(net.activations)
+    tensors = {name: net.kernels.arrays.to_numpy(x) for name, x in net._parameters.named()}
+    return tensors, {
         "sizes": json.dumps(net.sizes),
         "activations": json.dumps([g.name for g in net.activations]),
         "bias": json.dumps(net.bias),
         "dtype": net.dtype.name,
     }
+
+
+def _mlp_from_file(file: _File, backend: str | None) -> MLP:
+    sizes, names, bias = (file.described(key) for key in ("sizes", "activations", "bias"))
+    numbers = sum((n_in + 1) * n for n_in, n in pairwise(sizes))
+    if numbers > LARGEST_NET or numbers * 4 > 2 * file.path.stat().st_size + 4096:
+        raise ModelFileError(f"{file.path}: sizes {sizes} do not fit the size of the file")
+    net = MLP(sizes, names[:-1], names[-1], bias=bias, dtype=file.dtype(), backend=backend)
+    wanted = dict(net._parameters.named())
+    file.require({name: (x.shape, net.dtype.name) for name, x in wanted.items()})
+    net._place(np.concatenate([file[name].reshape(-1) for name in wanted]), net.kernels)
+    return net
+
+
+# -------------------------------------------------------------------------- graphs of units
+
+
+def _graph_to_file(net: Graph) -> tuple[Tensors, dict[str, str]]:
+    b = net.blueprint()
+    _require_registered(b.activations)
+    kinds = list(dict.fromkeys(b.activations))
+    number = {g: i for i, g in enumerate(kinds)}
+    tensors = {
+        "source": b.source.astype(np.int32),
+        "target": b.target.astype(np.int32),
+        "weights": b.weight.astype(net.dtype),
+        "activation": np.array([number[g] for g in b.activations], np.int32),
+        "biased": np.array([x is not None for x in b.biases], bool),
+        "biases": np.array([x for x in b.biases if x is not None], net.dtype),
+    }
+    return tensors, {
+        "names": json.dumps(b.names),
+        "inputs": json.dumps(b.inputs),
+        "outputs": json.dumps(b.outputs),
+        "activations": json.dumps([g.name for g in kinds]),
+        "dtype": net.dtype.name,
+    }
+
+
+def _graph_from_file(file: _File, backend: str | None) -> Graph:
+    names, outputs = as_names("names", file.described("names")), file.described("outputs")
+    inputs, kinds = file.described("inputs"), file.described("activations")
+    units, dtype = len(names) - int(inputs), file.dtype()
+    edges = tuple(file.tensors.get_slice("source").get_shape())
+    biases = tuple(file.tensors.get_slice("biases").get_shape())
+    file.require(
+        {
+            "source": (edges, "int32"),
+            "target": (edges, "int32"),
+            "weights": (edges, dtype),
+            "activation": ((units,), "int32"),
+            "biased": ((units,), "bool"),
+            "biases": (biases, dtype),
+        }
+    )
+    kind, biased = file["activation"], file["biased"]
+    _require_range(file, "activation", kind, len(kinds))
+    if biases != (int(biased.sum()),):
+        raise ModelFileError(f"{file.path}: {biased.sum()} units have a bias, got {biases} of them")
+    for end in ("source", "target"):
+        _require_range(file, end, file[end], len(names))
+    values = iter(file["biases"].tolist())
+    blueprint = Blueprint(
+        inputs,
+        as_names("outputs", outputs),
+        names,
+        [_activation(kinds[i]) for i in kind],
+        [next(values) if has else None for has in biased],
+        file["source"].astype(np.int64),
+        file["target"].astype(np.int64),
+        file["weights"].astype(np.float64),
+    )
+    return Graph.from_blueprint(blueprint, dtype=dtype, backend=backend)
+
+
+def _require_range(file: _File, name: str, x: np.ndarray, end: int) -> None:
+    if x.size and not 0 <= int(x.min()) <= int(x.max()) < end:
+        raise ModelFileError(f"{file.path}: tensor {name} must be from 0 to {end - 1}")
+
+
+# ------------------------------------------------------------------------------- any of them
+
+Save = Callable[[Any], tuple[Tensors, dict[str, str]]]
+Load = Callable[[_File, str | None], Net[Any]]
+FORMATS: dict[str, tuple[type[Net[Any]], Save, Load]] = {
+    "deltaprop.MLP/1": (MLP, _mlp_to_file, _mlp_from_file),
+    "deltaprop.Graph/1": (Graph, _graph_to_file, _graph_from_file),
+}
+
+
+def _require_registered(activations: Iterable[Activation]) -> None:
+    for g in activations:
+        if ACTIVATIONS.get(g.name) is not g:
+            raise ValueError(f"activation {g.name!r} is not in deltaprop's table: cannot be saved")
+
+
+def _activation(name: str) -> Activation:
+    return ACTIVATIONS[name]
+
+
+def save(net: Net[Any], path: str | os.PathLike[str]) -> None:
+    """Writes the net to `path`, whole or not at all: a new file is moved over an old one."""
+    (name,) = (name for name, (kind, _, _) in FORMATS.items() if isinstance(net, kind))
+    tensors, metadata = FORMATS[name][1](net)
+    target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    tensors = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
     try:
         with partial.open("wb") as file:
-            file.write(to_bytes(tensors, metadata))
+            file.write(to_bytes(tensors, {"format": name, **metadata}))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
@@ -56,56 +199,36 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load(path: str | os.PathLike[str], backend: str | None = None) -> MLP:
-    """The net that `save` wrote to `path`.
+def load(path: str | os.PathLike[str], backend: str | None = None, kind: Any = Net) -> Any:
+    """The net that `save` wrote to `path`: an `MLP`, or a `Graph`.
 
-    Raises `ModelFileError` for a file that is damaged, cut short or not deltaprop's,
-    FileNotFoundError where there is none.
+    Raises `ModelFileError` for a file that is damaged, cut short or not deltaprop's, or of
+    another kind of net than `kind`; FileNotFoundError where there is none.
     """
     resolve_backend(backend)
     target = Path(path)
     if not target.is_file():
         raise FileNotFoundError(f"no model file {str(target)!r}")
     try:
-        with safe_open(str(target), "numpy") as file:
-            net = _architecture(file.metadata() or {}, target, backend)
-            _fill(net, file, target)
-            return net
+        with safe_open(str(target), "numpy") as tensors:
+            return _read(_File(target, tensors.metadata() or {}, tensors), backend, kind)
     except SafetensorError as error:
         raise ModelFileError(f"{target}: not a whole safetensors file: {error}") from error
 
 
-def _architecture(metadata: dict[str, str], path: Path, backend: str | None) -> MLP:
-    if metadata.get("format") != FORMAT:
-        raise ModelFileError(f"{path}: format {metadata.get('format')!r}, wanted {FORMAT!r}")
+def _read(file: _File, backend: str | None, kind: type[N]) -> N:
+    formats = {name: row for name, row in FORMATS.items() if issubclass(row[0], kind)}
+    name = file.metadata.get("format", "")
+    if name not in formats:
+        wanted = " or ".join(map(repr, formats))
+        got = file.metadata.get("format")
+        raise ModelFileError(f"{file.path}: format {got!r}, wanted {wanted}")
     try:
-        sizes = json.loads(metadata["sizes"])
-        names = json.loads(metadata["activations"])
-        bias = json.loads(metadata["bias"])
-        numbers = sum((n_in + 1) * n for n_in, n in pairwise(sizes))
-        if numbers > LARGEST_NET or numbers * 4 > 2 * path.stat().st_size + 4096:
-            raise ModelFileError(f"{path}: sizes {sizes} do not fit the size of the file")
-        return MLP(
-            sizes, names[:-1], names[-1], bias=bias, dtype=metadata["dtype"], backend=backend
-        )
+        net = formats[name][2](file, backend)
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, ModelFileError):
             raise
-        raise ModelFileError(f"{path}: the description of the net is damaged: {error}") from error
-
-
-def _fill(net: MLP, file: Any, path: Path) -> None:
-    """The net's parameters from the file's tensors, read when all are known to fit."""
-    here, wanted = sorted(file.keys()), dict(net._parameters.named())
-    if here != sorted(wanted):
-        raise ModelFileError(f"{path}: has tensors {here}, wanted {sorted(wanted)}")
-    for name, x in wanted.items():
-        tensor = file.get_slice(name)
-        shape, dtype = tuple(tensor.get_shape()), tensor.get_dtype()
-        if shape != x.shape or dtype != DTYPES[net.dtype.name]:
-            raise ModelFileError(
-                f"{path}: tensor {name} is {shape} {dtype}, "
-                f"wanted {x.shape} {DTYPES[net.dtype.name]}"
-            )
-    flat = np.concatenate([file.get_tensor(name).reshape(-1) for name in wanted])
-    net._place(flat, net.kernels)
+        message = f"{file.path}: the description of the net is damaged: {error}"
+        raise ModelFileError(message) from error
+    assert isinstance(net, kind)
+    return net

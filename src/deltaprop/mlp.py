@@ -10,23 +10,16 @@ import numpy as np
 
 from deltaprop import equations
 from deltaprop.activations import Activation, activation
-from deltaprop.arrays import (
-    as_input,
-    back_to,
-    check_count,
-    check_rate,
-    float_dtype,
-)
+from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import load as load_backend
-from deltaprop.contract import LEAF_SAMPLES, Array, Kernels
-from deltaprop.equations import Batch, Layer, Trace
-from deltaprop.losses import Loss, loss_named
+from deltaprop.bounds import gradient_bounds
+from deltaprop.contract import Array, Kernels
+from deltaprop.equations import Batch, Layer, Outputs, Trace
+from deltaprop.losses import Loss
+from deltaprop.net import TYPICAL_BATCH, Net
 from deltaprop.parameters import Parameters, glorot, layer_shapes, total
-from deltaprop.parts import sweep, sweep_in_parts
-from deltaprop.targets import as_targets, as_weights
 
 T = TypeVar("T")
-TYPICAL_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class Back:
     input_gradient: Array | None
 
 
-class MLP:
+class MLP(Net[Parameters]):
     """A layered network: z^l = a^{l-1} W^l^T + b^l, a^l = g^l(z^l).
 
     Parameters
@@ -63,7 +56,8 @@ class MLP:
     ----------
     parameters
         All W and b in one contiguous array; `layers[l].W` (n, n_in) and `layers[l].b` (n,)
-        are views into it. Writing to them changes the net.
+        are views into it. Writing to them changes the net. Gradients are laid out alike:
+        `gradients[l].W`, `gradients[l].b`, `gradients.flat`.
     """
 
     def __init__(
@@ -78,6 +72,7 @@ class MLP:
         backend: str | None = None,
     ) -> None:
         self.sizes = _check_sizes(sizes)
+        self.inputs, self.outputs = self.sizes[0], self.sizes[-1]
         self.activations = _activations(activation, output, len(self.sizes) - 2)
         if not isinstance(bias, (bool, np.bool_)):
             raise TypeError(f"bias must be True or False, got {bias!r}")
@@ -92,23 +87,26 @@ class MLP:
         return 3 * TYPICAL_BATCH * total(self.shapes)
 
     def _place(self, flat: np.ndarray, k: Kernels) -> None:
-        self.kernels = k
-        self._parameters = Parameters(k.arrays.asarray(flat), self.shapes)
+        self._kernels = k
+        self._numbers = Parameters(k.arrays.asarray(flat), self.shapes)
 
     @property
-    def parameters(self) -> Array:
-        """Every W and b, in one contiguous array."""
-        return self._parameters.flat
+    def kernels(self) -> Kernels:
+        """The backend in use."""
+        return self._kernels
+
+    @property
+    def _parameters(self) -> Parameters:
+        return self._numbers
+
+    @property
+    def _output_activations(self) -> Sequence[Activation]:
+        return self.activations[-1:]
 
     @property
     def layers(self) -> list[Layer]:
         """W, b and activation of every layer."""
         return [Layer(W, b, g) for (W, b), g in zip(self._parameters, self.activations)]
-
-    @property
-    def backend(self) -> str:
-        """The name of the backend in use."""
-        return self.kernels.name
 
     def __repr__(self) -> str:
         names = ", ".join(g.name for g in self.activations)
@@ -122,6 +120,7 @@ class MLP:
         """
         copy = MLP.__new__(MLP)
         copy.sizes, copy.activations, copy.bias = self.sizes, self.activations, self.bias
+        copy.inputs, copy.outputs = self.inputs, self.outputs
         copy.dtype = self.dtype if dtype is None else float_dtype(dtype)
         copy.shapes = self.shapes
         flat = np.array(self.kernels.arrays.to_numpy(self.parameters), copy.dtype)
@@ -129,11 +128,16 @@ class MLP:
         copy._place(flat, load_backend(name, self._work()))
         return copy
 
-    # -------------------------------------------------------------------------- sweeps
+    def to_graph(self) -> Any:
+        """The same net as a `Graph` of units; all results have the same bits.
 
-    def predict(self, X: Array) -> Array:
-        """a^L (m, n_out) of inputs X (m, n_in)."""
-        return back_to(X, self.kernels)(self._forward(X).a[-1])
+        Inputs are x1, x2, ...; unit i of hidden layer l is "h<l>.<i>"; outputs are y1, y2, ...
+        """
+        from deltaprop.convert import from_layers
+
+        return from_layers(self)
+
+    # -------------------------------------------------------------------------- sweeps
 
     def forward(self, X: Array) -> Trace:
         """z[l] and a[l] of every layer l = 1, ..., L; a[0] is X and z[0] is None."""
@@ -142,8 +146,7 @@ class MLP:
         return Trace(tuple(_each(back, trace.z)), tuple(_each(back, trace.a)))
 
     def _forward(self, X: Array, keep_z: bool = False) -> Trace:
-        X = as_input("X", X, self.dtype, ("m", self.sizes[0]), self.kernels)
-        return equations.forward(self.kernels, self.layers, X, keep_z)
+        return equations.forward(self.kernels, self.layers, self._inputs(X), keep_z)
 
     def backward(
         self,
@@ -161,7 +164,7 @@ class MLP:
         back = back_to(trace.a[0], k)
         chosen, batch = self._batch(Y, loss, sample_weight, len(here.a[0]))
         gradients = Parameters(k.arrays.empty((total(self.shapes),), self.dtype), self.shapes)
-        delta = equations.output_delta(k, self.layers, here, batch, chosen)
+        delta = equations.output_delta(k, here.outputs, self.activations[-1], batch, chosen)
         deltas = equations.backward(k, self.layers, here, delta, gradients)
         dX = equations.input_gradient(k, self.layers, here, deltas) if input_gradient else None
         return Back(
@@ -187,138 +190,28 @@ class MLP:
         z, a = ([here(s, l, len(X)) for l in range(1, len(self.sizes))] for s in "za")
         return Trace((None, *z), (X, *a))
 
-    def value_and_grad(
-        self,
-        X: Array,
-        Y: Array,
-        loss: str | Loss | None = None,
-        sample_weight: Array | None = None,
-        micro_batch: int | None = None,
-    ) -> tuple[float, Parameters]:
-        """The loss E and its gradient with respect to every parameter.
+    def _like_parameters(self, flat: Array) -> Parameters:
+        return Parameters(flat, self.shapes)
 
-        Parameters
-        ----------
-        X
-            Inputs (m, n_in).
-        Y
-            Targets (m, n_out); for "cross_entropy" rows of probabilities that sum to 1, or
-            labels (m,), integers from 0.
-        loss
-            "half_sse", "half_mse", "mse", "cross_entropy" or "binary_cross_entropy". Without
-            one: "cross_entropy" after a softmax output, else "half_mse".
-        sample_weight
-            w (m,): each sample's error is multiplied by it. The scale stays 1/m.
-        micro_batch
-            Compute with that many samples at a time, a multiple of 64 (a power of two times 64
-            is fastest): less memory, the same bits on an exact backend.
+    def _forward_outputs(self, X: Array) -> Outputs:
+        return equations.forward(self.kernels, self.layers, X).outputs
 
-        Returns
-        -------
-        E and the gradients: `gradients[l].W`, `gradients[l].b`, and all of them in
-        `gradients.flat`, in the kind of array that X is.
-        """
-        value, gradients = self._value_and_grad(X, Y, loss, sample_weight, micro_batch)
-        return value(), Parameters(back_to(X, self.kernels)(gradients.flat), self.shapes)
+    def _sweep(self, X: Array, batch: Batch, loss: Loss) -> tuple[Array, Array]:
+        k, layers = self.kernels, self.layers
+        gradients = Parameters(k.arrays.empty((total(self.shapes),), X.dtype), self.shapes)
+        trace = equations.forward(k, layers, X)
+        error = equations.sum_of_errors(k, trace.outputs, batch, loss)
+        delta = equations.output_delta(k, trace.outputs, self.activations[-1], batch, loss)
+        equations.backward(k, layers, trace, delta, gradients)
+        return error, gradients.flat
 
-    def _value_and_grad(
-        self,
-        X: Array,
-        Y: Array,
-        loss: str | Loss | None,
-        sample_weight: Array | None,
-        micro_batch: int | None,
-    ) -> tuple[Callable[[], float], Parameters]:
-        """As `value_and_grad`, gradients where the backend has them, E when it is asked for."""
-        k = self.kernels
-        X = as_input("X", X, self.dtype, ("m", self.sizes[0]), k)
-        chosen, batch = self._batch(Y, loss, sample_weight, len(X))
-        if micro_batch is None:
-            error, gradients = sweep(k, self.layers, self.shapes, X, batch, chosen)
-        else:
-            part = _check_part(micro_batch)
-            error, gradients = sweep_in_parts(k, self.layers, self.shapes, X, batch, chosen, part)
-        return (lambda: self._scaled(error, batch, chosen)), gradients
-
-    def loss(
-        self,
-        X: Array,
-        Y: Array,
-        loss: str | Loss | None = None,
-        sample_weight: Array | None = None,
-    ) -> float:
-        """E alone: the forward sweep. Arguments as of `value_and_grad`."""
-        trace = self._forward(X)
-        chosen, batch = self._batch(Y, loss, sample_weight, len(trace.a[0]))
-        error = equations.sum_of_errors(self.kernels, trace, batch, chosen)
-        return self._scaled(error, batch, chosen)
-
-    def _scaled(self, error: Array, batch: Batch, loss: Loss) -> float:
-        """scale * sum_i w_i e_i, one rounded multiplication."""
-        scale = self.dtype.type(loss.scale(batch.samples, self.sizes[-1]))
-        with np.errstate(all="ignore"):
-            return float(self.kernels.arrays.to_numpy(error).reshape(()) * scale)
-
-    def _batch(
-        self, Y: Array, loss: str | Loss | None, weights: Array | None, m: int
-    ) -> tuple[Loss, Batch]:
-        chosen = self._loss(loss)
-        targets = as_targets(Y, m, self.sizes[-1], self.dtype, chosen, self.kernels)
-        return chosen, Batch(targets, as_weights(weights, m, self.dtype, self.kernels), m)
-
-    def _loss(self, loss: str | Loss | None) -> Loss:
-        output = self.activations[-1]
-        if loss is None:
-            loss = "cross_entropy" if output.rowwise else "half_mse"
-        chosen = loss_named(loss)
-        if chosen.link and chosen.link != output.name:
-            raise ValueError(
-                f"loss {chosen.name!r} goes with output={chosen.link!r}, "
-                f"but this net has output={output.name!r}"
-            )
-        if output.rowwise and chosen.link != output.name:
-            raise ValueError(
-                f"output={output.name!r} goes with loss 'cross_entropy', got {chosen.name!r}"
-            )
-        return chosen
-
-    # ------------------------------------------------------------------------ training
-
-    def train_step(
-        self,
-        X: Array,
-        Y: Array,
-        loss: str | Loss | None = None,
-        learning_rate: float = 0.1,
-        sample_weight: Array | None = None,
-    ) -> float:
-        """One step of gradient descent, w <- w - eta dE/dw. Returns E before the step."""
-        rate = check_rate("learning_rate", learning_rate, self.dtype)
-        value, gradients = self._value_and_grad(X, Y, loss, sample_weight, None)
-        self.kernels.descend(self.parameters, gradients.flat, rate)
-        return value()
-
-    def fit(self, X: Array, Y: Array, loss: str | Loss | None = None, **options: Any) -> Any:
-        """Minibatch gradient descent; a `History` of the losses. See `deltaprop.training.fit`.
-
-        Options: epochs, batch_size, learning_rate, sample_weight, validation, seed, progress.
-        """
-        from deltaprop.training import fit
-
-        return fit(self, X, Y, loss, **options)
-
-    def save(self, path: Any) -> None:
-        """Writes the net to a safetensors file: see `deltaprop.files`."""
-        from deltaprop.files import save
-
-        save(self, path)
-
-    @staticmethod
-    def load(path: Any, backend: str | None = None) -> MLP:
-        """The net that `save` wrote. Raises `ModelFileError` for any other file."""
-        from deltaprop.files import load
-
-        return load(path, backend)
+    def _bounds(self, X: np.ndarray, batch: Batch, loss: Loss, u: float) -> np.ndarray:
+        layers = [
+            Layer(W.astype(np.float64), None if b is None else b.astype(np.float64), g)
+            for W, b, g in self.layers
+        ]
+        bounds = gradient_bounds(layers, X, batch, loss, u)
+        return np.concatenate([x.reshape(-1) for layer in bounds for x in layer if x is not None])
 
 
 def _each(f: Callable[[Array], T], arrays: Sequence[Array | None]) -> list[T | None]:
@@ -345,10 +238,3 @@ def _activations(
         if g.rowwise:
             raise ValueError(f"{g.name!r} is for the output; got it for hidden layer {l}")
     return (*chosen, activation(output))
-
-
-def _check_part(micro_batch: int) -> int:
-    part = check_count("micro_batch", micro_batch)
-    if part % LEAF_SAMPLES:
-        raise ValueError(f"micro_batch must be a multiple of {LEAF_SAMPLES}, got {part}")
-    return part

@@ -66,6 +66,15 @@ class Parameters(Sequence[Gradient]):
             if b is not None:
                 yield f"{l}.b", b
 
+    def where(self, position: int) -> str:
+        """What the number at a position of `flat` belongs to: "0.W[2, 1]"."""
+        for name, x in self.named():
+            if position < x.size:
+                index = ", ".join(str(int(i)) for i in np.unravel_index(position, x.shape))
+                return f"{name}[{index}]"
+            position -= x.size
+        raise IndexError(f"there are {self.flat.size} parameters")
+
 
 def glorot(shapes: Shapes, seed: int, dtype: np.dtype[Any]) -> np.ndarray:
     """W uniform in +-sqrt(6 / (n + n_in)) from PCG64(seed), drawn in float64; b zero.

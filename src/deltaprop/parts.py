@@ -7,14 +7,14 @@ size that are neighbours become one as soon as both are there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from deltaprop import equations
 from deltaprop.contract import LEAF_SAMPLES, Array, Kernels
-from deltaprop.equations import Batch, Layer
-from deltaprop.losses import Loss
-from deltaprop.parameters import Parameters, Shapes, total
+from deltaprop.equations import Batch
+
+Sweep = Callable[[Array, Batch], tuple[Array, Array]]
+"""(X, batch) -> sum_i w_i e_i and the gradient, one flat array: forward and backward."""
 
 
 @dataclass
@@ -24,19 +24,7 @@ class Node:
     start: int
     size: int
     error: Array
-    gradients: Parameters
-
-
-def sweep(
-    k: Kernels, layers: Sequence[Layer], shapes: Shapes, X: Array, batch: Batch, loss: Loss
-) -> tuple[Array, Parameters]:
-    """sum_i w_i e_i and the gradients of one part: forward and backward."""
-    gradients = Parameters(k.arrays.empty((total(shapes),), X.dtype), shapes)
-    trace = equations.forward(k, layers, X)
-    error = equations.sum_of_errors(k, trace, batch, loss)
-    delta = equations.output_delta(k, layers, trace, batch, loss)
-    equations.backward(k, layers, trace, delta, gradients)
-    return error, gradients
+    gradient: Array
 
 
 def blocks(leaves: int, part: int) -> Iterator[tuple[int, int]]:
@@ -50,27 +38,19 @@ def blocks(leaves: int, part: int) -> Iterator[tuple[int, int]]:
         start += size
 
 
-def sweep_in_parts(
-    k: Kernels,
-    layers: Sequence[Layer],
-    shapes: Shapes,
-    X: Array,
-    batch: Batch,
-    loss: Loss,
-    part: int,
-) -> tuple[Array, Parameters]:
-    """As `sweep`, with at most `part` samples at a time, a multiple of 64."""
+def in_parts(k: Kernels, sweep: Sweep, X: Array, batch: Batch, part: int) -> tuple[Array, Array]:
+    """As `sweep` of the whole batch, with at most `part` samples at a time, a multiple of 64."""
     nodes: list[Node] = []
     for start, size in blocks(-(-len(X) // LEAF_SAMPLES), part // LEAF_SAMPLES):
         rows = slice(start * LEAF_SAMPLES, (start + size) * LEAF_SAMPLES)
         weights = None if batch.weights is None else batch.weights[rows]
         rows_of_batch = replace(batch, Y=batch.Y[rows], weights=weights)
-        nodes.append(Node(start, size, *sweep(k, layers, shapes, X[rows], rows_of_batch, loss)))
+        nodes.append(Node(start, size, *sweep(X[rows], rows_of_batch)))
         while len(nodes) > 1 and _are_siblings(*nodes[-2:]):
             _merge(k, nodes)
     while len(nodes) > 1:
         _merge(k, nodes)
-    return nodes[0].error, nodes[0].gradients
+    return nodes[0].error, nodes[0].gradient
 
 
 def _are_siblings(left: Node, right: Node) -> bool:
@@ -81,5 +61,5 @@ def _merge(k: Kernels, nodes: list[Node]) -> None:
     right = nodes.pop()
     left = nodes[-1]
     k.add(left.error.reshape(-1), right.error.reshape(-1))
-    k.add(left.gradients.flat, right.gradients.flat)
+    k.add(left.gradient, right.gradient)
     left.size += right.size

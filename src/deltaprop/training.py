@@ -12,7 +12,7 @@ from deltaprop import targets
 from deltaprop.arrays import as_input, check_count, check_rate
 from deltaprop.contract import Array
 from deltaprop.losses import Loss
-from deltaprop.mlp import MLP
+from deltaprop.net import Net
 
 
 @dataclass
@@ -33,7 +33,7 @@ class History:
 
 
 def fit(
-    net: MLP,
+    net: Net[Any],
     X: Array,
     Y: Array,
     loss: str | Loss | None = None,
@@ -51,7 +51,7 @@ def fit(
     Parameters
     ----------
     X, Y, loss, sample_weight
-        As of `MLP.value_and_grad`.
+        As of `value_and_grad`.
     epochs, batch_size
         How often each sample is used, and how many samples a step takes; the last batch of an
         epoch may be smaller.
@@ -73,8 +73,8 @@ def fit(
     rate = check_rate("learning_rate", learning_rate, net.dtype)
     if seed is not None:
         check_count("seed", seed, 0)
-    k, n_out = net.kernels, net.sizes[-1]
-    X = as_input("X", X, net.dtype, ("m", net.sizes[0]), k)
+    k, n_out = net.kernels, net.outputs
+    X = as_input("X", X, net.dtype, ("m", net.inputs), k)
     chosen = net._loss(loss)
     Y = targets.as_targets(Y, len(X), n_out, net.dtype, chosen, k)
     weights = targets.as_weights(sample_weight, len(X), net.dtype, k)
@@ -102,7 +102,7 @@ def fit(
 
 
 def _epoch(
-    net: MLP,
+    net: Net[Any],
     X: Array,
     Y: Array,
     loss: Loss,

@@ -146,17 +146,21 @@ def is_exact(name: str) -> bool:
     return BACKENDS[name].exact
 
 
-def resolve(name: str | None = None, work: int = 0) -> str:
-    """The backend to use: `name`, or what was chosen around it, as a key of `BACKENDS`.
-
-    Order: the name given, `use_backend`, $DELTAPROP_BACKEND, "auto". `work` is the number of
-    multiplications that lie ahead: "auto" takes a GPU for large work only.
-    """
+def choice(name: str | None = None) -> str:
+    """What was asked for, "auto" included: `name`, `use_backend`, $DELTAPROP_BACKEND, "auto"."""
     chosen = _default.get() if name is None else name
     if chosen is None:
         variable = os.environ.get("DELTAPROP_BACKEND") or "auto"
         chosen = find("$DELTAPROP_BACKEND", variable, CHOICES)
-    chosen = find("backend", chosen, CHOICES)
+    return find("backend", chosen, CHOICES)
+
+
+def resolve(name: str | None = None, work: int = 0) -> str:
+    """The backend to use, a key of `BACKENDS`, for `name` or what was chosen around it.
+
+    `work` is the number of multiplications that lie ahead: "auto" takes a GPU for large work.
+    """
+    chosen = choice(name)
     if chosen == "auto":
         return "cuda" if work >= AUTO_WORK and not _reason("cuda") else "numba"
     return chosen

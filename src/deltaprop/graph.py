@@ -1,0 +1,399 @@
+"""Graphs of units: any network without cycles."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from deltaprop import equations, units
+from deltaprop.activations import Activation
+from deltaprop.activations import activation as activation_named
+from deltaprop.arrays import as_input, back_to, check_count, float_dtype
+from deltaprop.backends import choice
+from deltaprop.backends import load as load_backend
+from deltaprop.blueprint import Blueprint, Name, as_names, as_number
+from deltaprop.bounds import unit_gradient_bounds
+from deltaprop.contract import Array, Kernels
+from deltaprop.equations import Batch, Outputs
+from deltaprop.losses import Loss
+from deltaprop.net import TYPICAL_BATCH, Net
+from deltaprop.topology import Topology, wire
+from deltaprop.units import UnitTrace, Wiring
+
+
+class Rows(Mapping[Name, Array]):
+    """An array with a row of m samples for each unit: `rows["h"]` (m,), and `rows.array`."""
+
+    def __init__(self, array: Array, graph: Topology, first: int) -> None:
+        self.array, self._graph, self._first = array, graph, first
+
+    def __getitem__(self, name: Name) -> Array:
+        row = self._graph.row_of(name)
+        if row < self._first:
+            raise KeyError(f"{name!r} is an input")
+        return self.array[row - self._first]
+
+    def __iter__(self) -> Iterator[Name]:
+        order = self._graph.order.unit[self._first :]
+        return iter(self._graph.named(order))
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self)} units x {self.array.shape[1]} samples)"
+
+
+class UnitParameters:
+    """Numbers for the edges and biases of a graph: parameters, or their gradients.
+
+    `["x1", "h"]` is the number of the edge from x1 to h, `["h"]` that of the bias of h. Setting
+    one changes `flat`, in which the edges' come first; `edges` and `biased` name them in order.
+    """
+
+    def __init__(self, flat: Array, graph: Topology) -> None:
+        self.flat, self._graph = flat, graph
+
+    def __getitem__(self, key: Name | tuple[Name, Name]) -> float:
+        return float(self.flat[self._graph.position(key)])
+
+    def __setitem__(self, key: Name | tuple[Name, Name], value: float) -> None:
+        self.flat[self._graph.position(key)] = as_number(f"the number of {key!r}", value)
+
+    @property
+    def weights(self) -> Array:
+        """Those of the edges (edges,), a view."""
+        return self.flat[: len(self._graph.source)]
+
+    @property
+    def biases(self) -> Array:
+        """Those of the biases, a view."""
+        return self.flat[len(self._graph.source) :]
+
+    @property
+    def edges(self) -> list[tuple[Name, Name]]:
+        """(source, target) of each weight."""
+        graph, edge = self._graph, self._graph.order.edge
+        return list(zip(graph.named(graph.source[edge]), graph.named(graph.target[edge])))
+
+    @property
+    def biased(self) -> list[Name]:
+        """The unit of each bias."""
+        return self._graph.named(self._graph.order.unit[self._graph.order.biased])
+
+    def named(self) -> Iterator[tuple[str, Array]]:
+        """("weights", ...) and ("biases", ...), as far as there are any."""
+        yield "weights", self.weights
+        if len(self.biases):
+            yield "biases", self.biases
+
+    def where(self, position: int) -> str:
+        """What the number at a position of `flat` belongs to: "x1 -> h", or "bias of h"."""
+        edges = len(self._graph.source)
+        if position < edges:
+            e = self._graph.order.edge[position]
+            return f"{self._graph.edge_name(int(e))}"
+        return f"bias of {self.biased[position - edges]!r}"
+
+    def __repr__(self) -> str:
+        return f"UnitParameters({len(self.weights)} edges, {len(self.biases)} biases)"
+
+
+@dataclass(frozen=True)
+class GraphTrace:
+    """What the forward sweep saw: `z["h"]` and `a["h"]` (m,) of each unit; inputs have an a."""
+
+    z: Rows
+    a: Rows
+
+
+@dataclass(frozen=True)
+class GraphBack:
+    """What the backward sweep saw: `delta["h"]` = dE/dz and `slope["h"]` = g'(z), each (m,).
+
+    `gradients["x1", "h"]` is dE/dw of an edge, `gradients["h"]` dE/db. An output whose slope has
+    cancelled (softmax with cross-entropy, logistic with binary cross-entropy) shows it still.
+    """
+
+    delta: Rows
+    slope: Rows
+    gradients: UnitParameters
+    input_gradient: Array
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A graph that computes: its order, its backend, its parameters."""
+
+    graph: Topology
+    kernels: Kernels
+    numbers: UnitParameters
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        return wire(self.graph, self.kernels)
+
+
+class Graph(Net[UnitParameters]):
+    """A network of units without cycles: z_j = sum_i w_ji a_i + b_j, a_j = g_j(z_j).
+
+        g = Graph(inputs=["x1", "x2"], outputs=["y"])
+        g.unit("h", activation="tanh", bias=0.1)
+        g.unit("y", activation="identity")
+        g.edge("x1", "h", 0.5)
+        g.edge("x2", "h", -0.3)
+        g.edge("h", "y", 1.2)
+        g.edge("x1", "y")                    # past the hidden unit; a weight that is drawn
+
+    Units may be added as long as one likes; the graph is checked when it first computes, and
+    `GraphError` names what is wrong with it. Names are str or int.
+
+    Parameters
+    ----------
+    inputs
+        Names of the inputs, the columns of X; a number n stands for "x1", ..., "xn".
+    outputs
+        Names of the units that are outputs, in the order of the columns of Y.
+    seed
+        Of the weights that no number was given for (Glorot uniform, PCG64).
+    dtype
+        "float32" or "float64": of parameters, activations and gradients.
+    backend
+        As of `MLP`.
+
+    Attributes
+    ----------
+    parameters
+        All weights and biases in one contiguous array; `graph["x1", "h"]` is one weight,
+        `graph["h"]` one bias. Setting them changes the net. Gradients are laid out alike.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Name] | int,
+        outputs: Sequence[Name],
+        *,
+        seed: int = 0,
+        dtype: Any = "float32",
+        backend: str | None = None,
+    ) -> None:
+        if isinstance(inputs, (int, np.integer)) and not isinstance(inputs, bool):
+            inputs = [f"x{i + 1}" for i in range(check_count("inputs", inputs))]
+        names = as_names("inputs", inputs)
+        self._blueprint = Blueprint(len(names), as_names("outputs", outputs), names)
+        self.inputs, self.outputs = len(names), len(self._blueprint.outputs)
+        self._seed = check_count("seed", seed, 0)
+        self.dtype = float_dtype(dtype)
+        self._choice = choice(backend)
+        if backend is not None and self._choice != "auto":
+            load_backend(self._choice)
+        self._now: _Finished | None = None
+
+    @staticmethod
+    def from_arrays(source: Any, target: Any, weight: Any = None, **options: Any) -> Graph:
+        """A graph from edges, units being numbers: see `deltaprop.convert.from_arrays`.
+
+        Options: inputs, outputs, activation, output, bias, seed, dtype, backend.
+        """
+        from deltaprop.convert import from_arrays
+
+        return from_arrays(source, target, weight, **options)
+
+    @classmethod
+    def from_blueprint(
+        cls,
+        blueprint: Blueprint,
+        *,
+        seed: int = 0,
+        dtype: Any = "float32",
+        backend: str | None = None,
+    ) -> Graph:
+        """The graph that was declared, checked."""
+        graph = cls(
+            blueprint.names[: blueprint.inputs],
+            blueprint.outputs,
+            seed=seed,
+            dtype=dtype,
+            backend=backend,
+        )
+        graph._blueprint = blueprint
+        _ = graph.topology
+        return graph
+
+    def blueprint(self) -> Blueprint:
+        """The graph as it is declared, with the parameters as they are now."""
+        blueprint = self._blueprint.copy()
+        blueprint.keep(self.topology, self.kernels.arrays.to_numpy(self.parameters))
+        return blueprint
+
+    # ------------------------------------------------------------------------- building
+
+    def unit(
+        self,
+        name: Name,
+        activation: str | Activation = "logistic",
+        bias: float | None = 0.0,
+    ) -> None:
+        """Adds a unit with an activation and a bias; None for a unit without one."""
+        g = activation_named(activation)
+        self._change()
+        self._blueprint.unit(name, g, bias)
+
+    def edge(self, source: Name, target: Name, weight: float | None = None) -> None:
+        """Adds an edge between two units. Without a weight, one is drawn."""
+        self._change()
+        self._blueprint.edge(source, target, weight)
+
+    def _change(self) -> None:
+        """Back to the blueprint, with the parameters as they are now."""
+        if self._now is not None:
+            self._blueprint, self._now = self.blueprint(), None
+
+    @property
+    def _finished(self) -> _Finished:
+        if self._now is None:
+            graph = self._blueprint.topology()
+            flat = self._blueprint.values(graph, self._seed).astype(self.dtype)
+            self._now = _finish(graph, flat, self._choice)
+        return self._now
+
+    @property
+    def topology(self) -> Topology:
+        """The shape of the graph. Raises `GraphError` where it has no forward sweep."""
+        return self._finished.graph
+
+    def __getitem__(self, key: Name | tuple[Name, Name]) -> float:
+        return self._parameters[key]
+
+    def __setitem__(self, key: Name | tuple[Name, Name], value: float) -> None:
+        self._parameters[key] = value
+
+    def __repr__(self) -> str:
+        b = self._blueprint
+        return (
+            f"Graph({b.inputs} inputs, {len(b.names) - b.inputs} units, {b.edges} edges, "
+            f"{len(b.outputs)} outputs; {self.dtype}, backend {self._choice!r})"
+        )
+
+    def to(self, backend: str | None = None, dtype: Any = None) -> Graph:
+        """A copy of the graph on another backend, of another dtype.
+
+        Going to float32 rounds the parameters.
+        """
+        now = self._finished
+        other = copy.copy(self)
+        other._blueprint = self._blueprint.copy()
+        other._choice = self._choice if backend is None else choice(backend)
+        other.dtype = self.dtype if dtype is None else float_dtype(dtype)
+        flat = np.array(now.kernels.arrays.to_numpy(self.parameters), other.dtype)
+        other._now = _finish(now.graph, flat, other._choice)
+        return other
+
+    # What `Net` asks for.
+
+    @property
+    def kernels(self) -> Kernels:
+        """The backend in use."""
+        return self._finished.kernels
+
+    @property
+    def _parameters(self) -> UnitParameters:
+        return self._finished.numbers
+
+    @property
+    def _output_activations(self) -> Sequence[Activation]:
+        graph = self.topology
+        return [graph.activations[i] for i in graph.outputs - graph.inputs]
+
+    def _like_parameters(self, flat: Array) -> UnitParameters:
+        return UnitParameters(flat, self.topology)
+
+    # -------------------------------------------------------------------------- sweeps
+
+    def _forward(self, X: Array, keep_z: bool = False) -> UnitTrace:
+        now = self._finished
+        return units.forward(now.kernels, now.wiring, self.parameters, X, keep_z)
+
+    def _forward_outputs(self, X: Array) -> Outputs:
+        return self._forward(X).outputs
+
+    def _sweep(self, X: Array, batch: Batch, loss: Loss) -> tuple[Array, Array]:
+        now, k = self._finished, self.kernels
+        trace = self._forward(X)
+        error = equations.sum_of_errors(k, trace.outputs, batch, loss)
+        gradient = k.arrays.empty(self.parameters.shape, X.dtype)
+        units.backward(k, now.wiring, self.parameters, trace, batch, loss, gradient)
+        return error, gradient
+
+    def _bounds(self, X: np.ndarray, batch: Batch, loss: Loss, u: float) -> np.ndarray:
+        here = self.to("numpy", "float64")
+        return unit_gradient_bounds(here._finished.wiring, here.parameters, X, batch, loss, u)
+
+    def forward(self, X: Array) -> GraphTrace:
+        """z and a of every unit, by name."""
+        graph, back = self.topology, back_to(X, self.kernels)
+        a, z, _ = self._forward(self._inputs(X), keep_z=True)
+        rows = self.kernels.arrays.empty((graph.units - graph.inputs, a.shape[1]), self.dtype)
+        for part, z_part in zip(self._finished.wiring.parts, z):
+            rows[_after(part.rows, graph.inputs)] = z_part
+        return GraphTrace(
+            Rows(back(rows), graph, graph.inputs), Rows(back(a[: graph.units]), graph, 0)
+        )
+
+    def backward(
+        self,
+        trace: GraphTrace,
+        Y: Array,
+        loss: str | Loss | None = None,
+        sample_weight: Array | None = None,
+    ) -> GraphBack:
+        """delta and slope of every unit and all gradients, from a `forward` of this graph.
+
+        Arguments as of `value_and_grad`.
+        """
+        now, k, graph = self._finished, self.kernels, self.topology
+        here, back = self._trace_here(trace), back_to(trace.a.array, self.kernels)
+        chosen, batch = self._batch(Y, loss, sample_weight, here.a.shape[1])
+        gradient = k.arrays.empty(self.parameters.shape, self.dtype)
+        delta = units.backward(k, now.wiring, self.parameters, here, batch, chosen, gradient)
+        dX = units.input_gradient(k, now.wiring, self.parameters, here, delta)
+        slope = k.arrays.empty((graph.units - graph.inputs, here.a.shape[1]), self.dtype)
+        for part, z_part in zip(now.wiring.parts, here.z):
+            g, rows = part.activation, _after(part.rows, graph.inputs)
+            slope[rows] = k.apply(g.slope, here.a[part.rows] if g.slope_of == "a" else z_part)
+        return GraphBack(
+            Rows(back(delta[graph.inputs :]), graph, graph.inputs),
+            Rows(back(slope), graph, graph.inputs),
+            UnitParameters(back(gradient), graph),
+            back(dX.T.copy()),
+        )
+
+    def _trace_here(self, trace: GraphTrace) -> UnitTrace:
+        """The trace on this graph's backend, its shape checked."""
+        if not isinstance(trace, GraphTrace):
+            raise TypeError(f"trace must be what forward returned, got {type(trace).__name__}")
+        graph, k = self.topology, self.kernels
+        given = as_input("trace.a", trace.a.array, self.dtype, (graph.units, "m"), k)
+        m = given.shape[1]
+        shape = (graph.units - graph.inputs, m)
+        z = as_input("trace.z", trace.z.array, self.dtype, shape, k)
+        a = k.arrays.empty((graph.units + 1, m), self.dtype)
+        a[:-1], a[-1] = given, 1
+        wiring = self._finished.wiring
+        parts = [z[_after(part.rows, graph.inputs)] for part in wiring.parts]
+        return UnitTrace(a, parts, units.outputs(k, wiring, a, parts))
+
+
+def _after(rows: slice, inputs: int) -> slice:
+    """Those rows, counted from the first unit that is no input."""
+    return slice(rows.start - inputs, rows.stop - inputs)
+
+
+def _finish(graph: Topology, flat: np.ndarray, backend: str) -> _Finished:
+    k = load_backend(backend, 3 * TYPICAL_BATCH * len(graph.source))
+    return _Finished(graph, k, UnitParameters(k.arrays.asarray(flat), graph))

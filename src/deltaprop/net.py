@@ -1,0 +1,250 @@
+"""What every net can do, whatever its shape: the gradient of a loss, and training by it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+
+from deltaprop import equations
+from deltaprop.activations import Activation
+from deltaprop.arrays import as_input, back_to, check_count, check_rate
+from deltaprop.contract import LEAF_SAMPLES, Array, Kernels
+from deltaprop.equations import Batch, Outputs
+from deltaprop.losses import Loss, loss_named
+from deltaprop.parts import in_parts
+from deltaprop.targets import as_targets, as_weights
+
+TYPICAL_BATCH = 1024
+
+
+class Flat(Protocol):
+    """One number for each parameter: its value, its gradient, an error."""
+
+    @property
+    def flat(self) -> Array:
+        """All of them in one contiguous array."""
+
+    def named(self) -> Iterator[tuple[str, Array]]:
+        """Views of `flat` by name, in its order."""
+
+    def where(self, position: int) -> str:
+        """What the number at a position of `flat` belongs to."""
+
+
+P = TypeVar("P", bound=Flat)
+
+
+class Net(ABC, Generic[P]):
+    """A network of units: inputs (m, inputs) to outputs (m, outputs), of one dtype."""
+
+    inputs: int
+    outputs: int
+    dtype: np.dtype[Any]
+
+    # What the shape of a net decides.
+
+    @property
+    @abstractmethod
+    def kernels(self) -> Kernels:
+        """The backend in use."""
+
+    @property
+    @abstractmethod
+    def _parameters(self) -> P:
+        """The parameters where the backend has them."""
+
+    @property
+    @abstractmethod
+    def _output_activations(self) -> Sequence[Activation]:
+        """The activation of each output, or one for all of them."""
+
+    @abstractmethod
+    def _like_parameters(self, flat: Array) -> P:
+        """`flat`, one number for each parameter, seen as the parameters are."""
+
+    @abstractmethod
+    def _forward_outputs(self, X: Array) -> Outputs:
+        """z and a of the outputs, for X where the backend has it."""
+
+    @abstractmethod
+    def _sweep(self, X: Array, batch: Batch, loss: Loss) -> tuple[Array, Array]:
+        """sum_i w_i e_i and the gradient, one flat array: forward and backward."""
+
+    @abstractmethod
+    def _bounds(self, X: np.ndarray, batch: Batch, loss: Loss, u: float) -> np.ndarray:
+        """A bound on the error of each element of the gradient, from float64 arrays."""
+
+    @abstractmethod
+    def to(self, backend: str | None = None, dtype: Any = None) -> Self:
+        """A copy of the net on another backend, of another dtype.
+
+        Going to float32 rounds the parameters.
+        """
+
+    @property
+    def parameters(self) -> Array:
+        """Every weight and bias, in one contiguous array. Writing to it changes the net."""
+        return self._parameters.flat
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend in use."""
+        return self.kernels.name
+
+    # -------------------------------------------------------------------------- sweeps
+
+    def predict(self, X: Array) -> Array:
+        """The outputs (m, outputs) for inputs X (m, inputs)."""
+        return back_to(X, self.kernels)(self._forward_outputs(self._inputs(X)).a)
+
+    def value_and_grad(
+        self,
+        X: Array,
+        Y: Array,
+        loss: str | Loss | None = None,
+        sample_weight: Array | None = None,
+        micro_batch: int | None = None,
+    ) -> tuple[float, P]:
+        """The loss E and its gradient with respect to every parameter.
+
+        Parameters
+        ----------
+        X
+            Inputs (m, inputs).
+        Y
+            Targets (m, outputs); for "cross_entropy" rows of probabilities that sum to 1, or
+            labels (m,), integers from 0.
+        loss
+            "half_sse", "half_mse", "mse", "cross_entropy" or "binary_cross_entropy". Without
+            one: "cross_entropy" after a softmax output, else "half_mse".
+        sample_weight
+            w (m,): each sample's error is multiplied by it. The scale stays 1/m.
+        micro_batch
+            Compute with that many samples at a time, a multiple of 64 (a power of two times 64
+            is fastest): less memory, the same bits on an exact backend.
+
+        Returns
+        -------
+        E and the gradient, laid out as the parameters are and all of it in `.flat`, in the
+        kind of array that X is.
+        """
+        value, gradient = self._value_and_grad(X, Y, loss, sample_weight, micro_batch)
+        return value(), self._like_parameters(back_to(X, self.kernels)(gradient))
+
+    def _value_and_grad(
+        self,
+        X: Array,
+        Y: Array,
+        loss: str | Loss | None,
+        sample_weight: Array | None,
+        micro_batch: int | None,
+    ) -> tuple[Callable[[], float], Array]:
+        """As `value_and_grad`, the gradient where the backend has it, E when it is asked for."""
+        X = self._inputs(X)
+        chosen, batch = self._batch(Y, loss, sample_weight, len(X))
+
+        def sweep(X: Array, batch: Batch) -> tuple[Array, Array]:
+            return self._sweep(X, batch, chosen)
+
+        if micro_batch is None:
+            error, gradient = sweep(X, batch)
+        else:
+            error, gradient = in_parts(self.kernels, sweep, X, batch, _check_part(micro_batch))
+        return (lambda: self._scaled(error, batch, chosen)), gradient
+
+    def loss(
+        self,
+        X: Array,
+        Y: Array,
+        loss: str | Loss | None = None,
+        sample_weight: Array | None = None,
+    ) -> float:
+        """E alone: the forward sweep. Arguments as of `value_and_grad`."""
+        X = self._inputs(X)
+        outputs = self._forward_outputs(X)
+        chosen, batch = self._batch(Y, loss, sample_weight, len(X))
+        error = equations.sum_of_errors(self.kernels, outputs, batch, chosen)
+        return self._scaled(error, batch, chosen)
+
+    def _scaled(self, error: Array, batch: Batch, loss: Loss) -> float:
+        """scale * sum_i w_i e_i, one rounded multiplication."""
+        scale = self.dtype.type(loss.scale(batch.samples, self.outputs))
+        with np.errstate(all="ignore"):
+            return float(self.kernels.arrays.to_numpy(error).reshape(()) * scale)
+
+    def _inputs(self, X: Array) -> Array:
+        return as_input("X", X, self.dtype, ("m", self.inputs), self.kernels)
+
+    def _batch(
+        self, Y: Array, loss: str | Loss | None, weights: Array | None, m: int
+    ) -> tuple[Loss, Batch]:
+        chosen = self._loss(loss)
+        targets = as_targets(Y, m, self.outputs, self.dtype, chosen, self.kernels)
+        weights = as_weights(weights, m, self.dtype, self.kernels)
+        return chosen, Batch(targets, weights, m, self.outputs)
+
+    def _loss(self, loss: str | Loss | None) -> Loss:
+        outputs = self._output_activations
+        if loss is None:
+            loss = "cross_entropy" if outputs[0].rowwise else "half_mse"
+        chosen = loss_named(loss)
+        for g in outputs:
+            if chosen.link and chosen.link != g.name:
+                raise ValueError(
+                    f"loss {chosen.name!r} goes with output={chosen.link!r}, "
+                    f"but this net has output={g.name!r}"
+                )
+            if g.rowwise and chosen.link != g.name:
+                raise ValueError(
+                    f"output={g.name!r} goes with loss 'cross_entropy', got {chosen.name!r}"
+                )
+        return chosen
+
+    # ------------------------------------------------------------------------ training
+
+    def train_step(
+        self,
+        X: Array,
+        Y: Array,
+        loss: str | Loss | None = None,
+        learning_rate: float = 0.1,
+        sample_weight: Array | None = None,
+    ) -> float:
+        """One step of gradient descent, w <- w - eta dE/dw. Returns E before the step."""
+        rate = check_rate("learning_rate", learning_rate, self.dtype)
+        value, gradient = self._value_and_grad(X, Y, loss, sample_weight, None)
+        self.kernels.descend(self.parameters, gradient, rate)
+        return value()
+
+    def fit(self, X: Array, Y: Array, loss: str | Loss | None = None, **options: Any) -> Any:
+        """Minibatch gradient descent; a `History` of the losses. See `deltaprop.training.fit`.
+
+        Options: epochs, batch_size, learning_rate, sample_weight, validation, seed, progress.
+        """
+        from deltaprop.training import fit
+
+        return fit(self, X, Y, loss, **options)
+
+    def save(self, path: Any) -> None:
+        """Writes the net to a safetensors file: see `deltaprop.files`."""
+        from deltaprop.files import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: Any, backend: str | None = None) -> Self:
+        """The net that `save` wrote. Raises `ModelFileError` for any other file."""
+        from deltaprop.files import load
+
+        net: Self = load(path, backend, cls)
+        return net
+
+
+def _check_part(micro_batch: int) -> int:
+    part = check_count("micro_batch", micro_batch)
+    if part % LEAF_SAMPLES:
+        raise ValueError(f"micro_batch must be a multiple of {LEAF_SAMPLES}, got {part}")
+    return part
