@@ -24,6 +24,14 @@ def test_the_snippets_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "differing bits" in capsys.readouterr().out
 
 
+def test_the_check_of_a_derivation_prints_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    section = README.split("## Check your own derivation")[1].split("\n## ")[0]
+    (snippet,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (shown,) = re.findall(r"```\n(0\.W.*?)```", section, re.DOTALL)
+    exec(snippet, {})
+    assert capsys.readouterr().out == shown
+
+
 def test_the_lines_of_the_equations_are_in_the_code() -> None:
     code = (ROOT / "src/deltaprop/equations.py").read_text(encoding="utf-8")
     table = README.split("line in `src/deltaprop/equations.py`")[1].split("\n\n")[0]

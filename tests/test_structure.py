@@ -23,8 +23,8 @@ errors scalar fma subnormals elementary activations losses contract arrays targe
 units devices devices.cache devices.memory devices.unit devices.nvrtc devices.host devices.cupy
 backends.reference backends.numpy backends.jit backends.vectors backends.edges backends.numba
 backends.cuda backends
-parameters parts bounds net mlp topology blueprint graph convert
-training files check digests ops data bench __init__ cli
+parameters parts bounds rounded net mlp topology blueprint graph convert given
+training files check mistakes search diagnosis digests ops data bench __init__ cli
 """
 ORDER = IN_ORDER.split()
 

@@ -6,6 +6,7 @@ from deltaprop import ops
 from deltaprop.activations import ACTIVATIONS, Activation
 from deltaprop.backends import BackendInfo, backends, use_backend
 from deltaprop.check import crosscheck, digest, gradcheck
+from deltaprop.diagnosis import BackpropCheck, Verdict, check_backprop
 from deltaprop.digests import check_digests
 from deltaprop.equations import Gradient, Layer, Trace
 from deltaprop.errors import BackendUnavailableError, GraphError, ModelFileError
@@ -23,6 +24,7 @@ __all__ = [
     "Back",
     "BackendInfo",
     "BackendUnavailableError",
+    "BackpropCheck",
     "Gradient",
     "Graph",
     "GraphError",
@@ -32,7 +34,9 @@ __all__ = [
     "ModelFileError",
     "Parameters",
     "Trace",
+    "Verdict",
     "backends",
+    "check_backprop",
     "check_digests",
     "crosscheck",
     "digest",

@@ -29,7 +29,7 @@ def gradient_bounds(
     layers: Sequence[Layer], X: Array, batch: Batch, loss: Loss, u: float
 ) -> list[Gradient]:
     """A bound on the error of every element of dE/dW and dE/db; all arrays are float64."""
-    a, da, z, dz = _forward(layers, X, u)
+    a, da, z, dz = forward(layers, X, u)
     delta, ddelta = _output_delta(
         layers[-1].activation, batch, loss, (a[-1], da[-1], z[-1], dz[-1]), u
     )
@@ -62,21 +62,21 @@ def _times_slope(
     g: Activation, e: Array, de: Array, z: Array, dz: Array, u: float
 ) -> tuple[Array, Array]:
     """|e g'(z)| and its error, e >= 0."""
-    slope, dslope = _evaluate(_slope_at(g), z, dz, u)
+    slope, dslope = evaluate(slope_at(g), z, dz, u)
     return e * np.abs(slope), de * np.abs(slope) + e * dslope
 
 
-def _forward(
+def forward(
     layers: Sequence[Layer], X: Array, u: float
 ) -> tuple[list[Array], list[Array], list[Array], list[Array]]:
-    """a and da, z and dz; z[0] belongs to no layer."""
+    """a and da, z and dz of every layer; a[0] is X, and so is z[0], which belongs to no layer."""
     a, da, zs, dzs = [X], [np.zeros_like(X)], [X], [np.zeros_like(X)]
     for W, b, g in layers:
         bias = 0.0 if b is None else np.abs(b)
         z = a[-1] @ W.T + (0.0 if b is None else b)
         size = np.abs(a[-1]) @ np.abs(W.T) + bias
         dz = (W.shape[1] + 1) * u * size + da[-1] @ np.abs(W.T)
-        value, dvalue = _softmax(z, dz, u) if g.rowwise else _evaluate(_rule(g.value), z, dz, u)
+        value, dvalue = _softmax(z, dz, u) if g.rowwise else evaluate(rule(g.value), z, dz, u)
         for array, x in ((a, value), (da, dvalue), (zs, z), (dzs, dz)):
             array.append(x)
     return a, da, zs, dzs
@@ -88,17 +88,18 @@ def _softmax(z: Array, dz: Array, u: float) -> tuple[Array, Array]:
     return value, value * (2 * largest + (z.shape[1] + EVALUATION) * u)
 
 
-def _rule(f: Rule) -> Callable[[Array], Array]:
+def rule(f: Rule) -> Callable[[Array], Array]:
+    """The function of an array that a rule of one number stands for."""
     return lambda x: blas.apply(f, x)
 
 
-def _slope_at(g: Activation) -> Callable[[Array], Array]:
+def slope_at(g: Activation) -> Callable[[Array], Array]:
     """g' as a function of z, whatever it is taken from: a ReLU's a is 0 beside its kink."""
-    value, slope = _rule(g.value), _rule(g.slope)
+    value, slope = rule(g.value), rule(g.slope)
     return slope if g.slope_of == "z" else lambda z: slope(value(z))
 
 
-def _evaluate(f: Callable[[Array], Array], x: Array, dx: Array, u: float) -> tuple[Array, Array]:
+def evaluate(f: Callable[[Array], Array], x: Array, dx: Array, u: float) -> tuple[Array, Array]:
     """f(x) and how far it moves while x moves by dx, kinks included."""
     y = f(x)
     spread = np.maximum(np.abs(f(x + dx) - y), np.abs(f(x - dx) - y))
@@ -151,7 +152,7 @@ def _forward_units(
         z[rows] = blas.edge_sums(a, fan, w) + b
         size = blas.edge_sums(np.abs(a), fan, np.abs(w)) + np.abs(b)
         dz[rows] = (fan.longest + 1) * u * size + blas.edge_sums(da, fan, np.abs(w))
-        a[rows], da[rows] = _evaluate(_rule(part.activation.value), z[rows], dz[rows], u)
+        a[rows], da[rows] = evaluate(rule(part.activation.value), z[rows], dz[rows], u)
     return a, da, z, dz
 
 

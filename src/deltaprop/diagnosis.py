@@ -1,0 +1,253 @@
+"""Gradients derived by hand, checked: which are right, and which mistake explains the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deltaprop.arrays import as_input
+from deltaprop.check import to_numpy
+from deltaprop.contract import Array
+from deltaprop.given import check_shapes, named_gradients, unit_roundoff
+from deltaprop.losses import Loss
+from deltaprop.mistakes import Task
+from deltaprop.mlp import MLP
+from deltaprop.search import Explanation, Part, Search, Slip, alike, layer_of, over_bound
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """On the gradient of one parameter.
+
+    right
+        Whether every element is right, to within rounding.
+    mistake
+        What explains the gradient exactly; "" if it is right or nothing does.
+    error
+        The largest error over what rounding may do, at most 1 if right; inf for a wrong shape.
+    worst
+        How far off it is and where; "" if it is right.
+    """
+
+    right: bool
+    mistake: str
+    error: float
+    worst: str
+
+    def __str__(self) -> str:
+        if self.right:
+            return "right"
+        return f"WRONG  {self.mistake or f'not explained, {self.worst}'}"
+
+
+@dataclass(frozen=True)
+class BackpropCheck:
+    """What `check_backprop` found; true if every gradient is right.
+
+    `verdicts` gives a `Verdict` for each parameter ("0.W"), `summary` the likeliest mistake and
+    how to mend it, `notes` what could not have been seen.
+    """
+
+    verdicts: Mapping[str, Verdict]
+    summary: str
+    notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return all(verdict.right for verdict in self.verdicts.values())
+
+    def __str__(self) -> str:
+        lines = [f"{name:<6} {verdict}" for name, verdict in self.verdicts.items()]
+        return "\n".join([*lines, self.summary, *(f"note: {note}" for note in self.notes)])
+
+    __repr__ = __str__
+
+
+def check_backprop(
+    my_grads: Any,
+    net: MLP,
+    X: Array,
+    Y: Array,
+    loss: str | Loss | None = None,
+    sample_weight: Array | None = None,
+) -> BackpropCheck:
+    """Says for every gradient derived by hand whether it is right, or which mistake explains it.
+
+    Parameters
+    ----------
+    my_grads
+        The gradients of the net's parameters: what `value_and_grad` returns, a list with one
+        pair (dW, db) for each layer, a flat list [dW, db, dW, ...], a dict {"0.W": dW, ...}, or
+        a vector of all numbers in the order of `net.parameters`. Arrays of any float dtype, or
+        nested lists: dW (n, n_in) and db (n,), (n, 1) or (1, n). Nets without bias have no db.
+    X, Y, loss, sample_weight
+        As of `MLP.value_and_grad`: X (m, n_in), Y (m, n_out) or labels (m,).
+
+    The right gradient and the mistaken ones are computed in float64; each element may be off by
+    what rounding in the dtype of `my_grads` can do. Raises TypeError for what is no gradient, and
+    ValueError for a wrong number of layers, a shape that no mistake explains, NaN or infinity in
+    `my_grads` or in the right gradient.
+    """
+    wide = net.to("numpy", "float64")
+    X, Y, weights = map(to_numpy, (X, Y, sample_weight))
+    X = as_input("X", X, wide.dtype, ("m", wide.sizes[0]), wide.kernels)
+    chosen, batch = wide._batch(Y, loss, weights, len(X))
+    shapes = {name: x.shape for name, x in wide._parameters.named()}
+    given = named_gradients(my_grads, shapes)
+    check_shapes(given, {name: list(_understood(shape, len(X))) for name, shape in shapes.items()})
+    with np.errstate(all="ignore"):
+        task = Task(wide.layers, X, batch, chosen, unit_roundoff(given.values()))
+        search = Search(task, {name: x.astype(np.float64) for name, x in given.items()})
+        _check_finite(search)
+        return _result(search)
+
+
+def _check_finite(search: Search) -> None:
+    for name in search.given:
+        if not np.all(np.isfinite(search.right_gradient(name).x)):
+            raise ValueError(f"the right gradient of {name} is not finite: nothing can equal it")
+
+
+def _understood(shape: tuple[int, ...], m: int) -> Iterator[tuple[int, ...]]:
+    """The shapes a gradient may have, the right one first."""
+    yield shape
+    if len(shape) == 2:
+        yield shape[::-1]
+        return
+    (n,) = shape
+    yield from [(n, 1), (1, n), (m,), (m, 1), (1, m), (m, n), (n, m), (), (1,), (1, 1)]
+
+
+# ------------------------------------------------------------------------------- in words
+
+SCALES = {
+    "half_sse": "1",
+    "half_mse": "1/m",
+    "mse": "2/(m n_out)",
+    "cross_entropy": "1/m",
+    "binary_cross_entropy": "1/m",
+}
+SAME = "; or, which gives the same numbers: "
+
+
+def _result(search: Search) -> BackpropCheck:
+    names = list(search.given)
+    wrong = [name for name in names if name not in search.right_names]
+    if not wrong:
+        verdicts = {name: _verdict(search, name, []) for name in names}
+        summary = "every gradient is right, to within rounding"
+        return BackpropCheck(verdicts, summary, _notes(search))
+    found = search.best()
+    verdicts = {name: _verdict(search, name, found) for name in names}
+    unexplained = [name for name in wrong if not verdicts[name].mistake]
+    said = [SAME.join(dict.fromkeys(text for e in found if (text := _summary(search, e))))]
+    if unexplained:
+        said.append(_where_to_look(search, wrong, unexplained))
+    return BackpropCheck(verdicts, "; ".join(filter(None, said)), _notes(search))
+
+
+def _verdict(search: Search, name: str, found: Sequence[Explanation]) -> Verdict:
+    wanted = search.right_gradient(name)
+    given = alike(search.given[name], wanted)
+    right = name in search.right_names
+    if given is None:
+        error, worst = np.inf, f"shape {search.given[name].shape}, right is {wanted.x.shape}"
+    else:
+        ratio = over_bound(given, wanted)
+        error, worst = float(np.max(ratio)), "" if right else _worst(given, wanted.x, ratio)
+    texts = [] if right else [_mistake(name, e) for e in found]
+    return Verdict(right, " or ".join(dict.fromkeys(filter(None, texts))), error, worst)
+
+
+def _worst(given: np.ndarray, wanted: np.ndarray, ratio: np.ndarray) -> str:
+    """Where the largest error is, and its size beside the largest element."""
+    error = np.abs(given - wanted)
+    i = np.unravel_index(int(np.argmax(error)), error.shape)
+    size = error[i] / np.max(np.abs(wanted)) if wanted.any() else np.inf
+    position = ", ".join(map(str, map(int, i)))
+    return (
+        f"off by up to {size:.2g} times its largest element, "
+        f"at [{position}]: {given[i]:.6g}, right is {wanted[i]:.6g}"
+    )
+
+
+def _mistake(name: str, e: Explanation) -> str:
+    """What is wrong with one gradient; "" if it is not explained."""
+    parts = e.parts[name]
+    if parts is None:
+        return ""
+    spoilt = e.slip is not None and layer_of(name) <= max(e.slip.at)
+    slip = [_slip(e.slip)] if e.slip and spoilt else []
+    return " and ".join([*slip, *(part.text for part in _sorted(parts))])
+
+
+def _slip(slip: Slip) -> str:
+    return f"{_layers(slip.at)}: {slip.mistake.text.format(eta=slip.eta)}"
+
+
+def _layers(at: Sequence[int]) -> str:
+    return f"layer{'s' if len(at) > 1 else ''} {', '.join(map(str, at))}"
+
+
+def _sorted(parts: frozenset[Part]) -> list[Part]:
+    return sorted(parts, key=lambda part: part.text)
+
+
+def _summary(search: Search, e: Explanation) -> str:
+    """Each mistake once, with the right equation."""
+    task = search.task
+    said = []
+    if e.slip:
+        hint = e.slip.mistake.hint.format(**_symbols(task, e.slip.at))
+        said.append(f"{_slip(e.slip)}: {hint}")
+    for part in _sorted(e.every_part):
+        names = [name for name, parts in e.parts.items() if parts and part in parts]
+        whom = "every gradient" if len(names) == len(e.parts) else ", ".join(names)
+        hint = part.hint.format(**_symbols(task, ()))
+        said.append(f"{whom}: {part.text}: {hint}")
+    return "; and ".join(said)
+
+
+def _symbols(task: Task, at: Sequence[int]) -> dict[str, str]:
+    """What stands in the right equations, for one layer or for any."""
+    symbols = {
+        "loss": task.loss.name,
+        "scale": SCALES.get(task.loss.name, "scale"),
+        "error": "delta^L" if task.loss.link else "dE/da^L",
+    }
+    if len(at) != 1:
+        return symbols | {"l": "l", "up": "(l+1)", "e": "dE/da^l"}
+    l = at[0] + 1
+    e = f"dE/da^{l}" if at[0] == task.top else f"(delta^{l + 1} W^{l + 1})"
+    return symbols | {"l": str(l), "up": str(l + 1), "e": e}
+
+
+def _where_to_look(search: Search, wrong: Sequence[str], unexplained: Sequence[str]) -> str:
+    """Errors flow down: the topmost wrong layer has a mistake of its own."""
+    names = ", ".join(unexplained)
+    if len(unexplained) < len(wrong):
+        return f"{names}: not explained yet; mend that first, then check again"
+    l, top = max(map(layer_of, wrong)), search.task.top
+    above = "" if l == top else " and every gradient above it is right"
+    start = f"no classic mistake explains {names}; the topmost wrong layer is {l}{above}: look "
+    if f"{l}.b" in search.right_names:
+        return start + f"at dE/dW^{l + 1} = delta^{l + 1}^T a^{l}, for dE/db^{l + 1} is right"
+    if f"{l}.W" in search.right_names:
+        return start + f"at dE/db^{l + 1}, the sum of delta^{l + 1} over the samples"
+    if l == top:
+        return start + "at the forward sweep, the loss and the output's delta"
+    return start + f"at delta^{l + 1} = (delta^{l + 2} W^{l + 2}) * g'(z^{l + 1})"
+
+
+def _notes(search: Search) -> tuple[str, ...]:
+    """What these samples cannot tell."""
+    notes = []
+    if len(search.task.X) == 1:
+        notes.append("there is one sample: a missing 1/m cannot be seen")
+    for name in search.right_names:
+        wanted = search.right_gradient(name)
+        if np.all(over_bound(np.zeros_like(wanted.x), wanted) <= 1):
+            notes.append(f"{name} is 0 to within rounding: most mistakes cannot be seen there")
+    return tuple(notes)

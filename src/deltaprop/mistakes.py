@@ -1,0 +1,336 @@
+"""The classic mistakes of a derivation by hand, each beside the equation it breaks.
+
+`Equations` holds the backward sweep, one equation a field. A mistake of the sweep replaces one of
+them, in some layers, and spoils every layer below:
+
+    dE/da^L     = scale * w (a^L - y)
+    delta^l     = dE/da^l * g'(z^l)                    the slope
+    dE/da^(l-1) = delta^l W^l                          the way down
+
+A mistake of form spoils one gradient, a factor any of them:
+
+    dE/dW^l = delta^l^T a^(l-1)                        (n, n_in)
+    dE/db^l = sum over the samples of delta^l          (n,)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from deltaprop import bounds
+from deltaprop.activations import Activation
+from deltaprop.backends import numpy as blas
+from deltaprop.equations import Batch, Layer
+from deltaprop.losses import Loss
+from deltaprop.rounded import Rounded, exact
+
+# ------------------------------------------------------------------------------- the sweep
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a gradient is taken of, in float64, and the unit roundoff u it was computed at."""
+
+    layers: Sequence[Layer]
+    X: np.ndarray
+    batch: Batch
+    loss: Loss
+    u: float
+
+    @cached_property
+    def trace(self) -> tuple[list[Rounded], list[Rounded]]:
+        """z and a of the right forward sweep."""
+        return forward(self, RIGHT.z_bias)
+
+    @property
+    def top(self) -> int:
+        """The index of the output layer."""
+        return len(self.layers) - 1
+
+    @property
+    def slopes(self) -> int:
+        """How many layers have a slope: all, but for an output whose link cancels it."""
+        return self.top if self.loss.link else self.top + 1
+
+
+def slope_at_z(g: Activation, z: Rounded, a: Rounded) -> Rounded:
+    """g'(z)."""
+    return z.apply(bounds.slope_at(g))
+
+
+def by_residual(task: Task, a: Rounded) -> Rounded:
+    """scale * w (a - y)."""
+    Y, w = task.batch.Y, task.batch.weights
+
+    def residual(x: np.ndarray) -> np.ndarray:
+        return np.asarray(blas.rule(task.loss.residual, x, Y))
+
+    r = residual(a.x)
+    spread = np.maximum(*(np.abs(residual(a.x + dx) - r) for dx in (a.dx, -a.dx)))
+    scale = task.loss.delta_scale(task.batch.samples, Y.shape[1])
+    return Rounded(r, spread + 2 * a.u * np.abs(r), a.u) * (scale if w is None else scale * w)
+
+
+@dataclass(frozen=True)
+class Equations:
+    """The equations as they are right; a mistake replaces one.
+
+    z_bias      the b of z = a W^T + b, from b
+    output      dE/da^L, from the task and a^L
+    link        delta^L where the loss cancels the slope, from scale * w (a^L - y) and a^L
+    slope       g', from g, z and a
+    delta       delta^l, from dE/da^l and the slope
+    down        dE/da^(l-1), from delta^l, W^l and a^(l-1)
+    """
+
+    z_bias: Callable[[Any], Any] = lambda b: b
+    output: Callable[[Task, Rounded], Rounded] = by_residual
+    link: Callable[[Rounded, Rounded], Rounded] = lambda r, a: r
+    slope: Callable[[Activation, Rounded, Rounded], Rounded] = slope_at_z
+    delta: Callable[[Rounded, Rounded], Rounded] = lambda e, slope: e * slope
+    down: Callable[[Rounded, Rounded, Rounded], Rounded] = lambda delta, W, a: delta @ W
+
+
+RIGHT = Equations()
+
+
+@dataclass(frozen=True)
+class Swept:
+    """delta^l, a^(l-1) and z^(l-1) of one layer; where l is the first, z is X."""
+
+    delta: Rounded
+    a: Rounded
+    z: Rounded
+
+
+def sweep(task: Task, equations: Sequence[Equations]) -> list[Swept]:
+    """The sweeps by these equations, one set for each layer: right or mistaken."""
+    z_bias = equations[task.top].z_bias
+    z, a = task.trace if z_bias is RIGHT.z_bias else forward(task, z_bias)
+    e = equations[task.top].output(task, a[-1])
+    swept: list[Swept] = []
+    for l in reversed(range(len(task.layers))):
+        W, _, g = task.layers[l]
+        if l == task.top and task.loss.link:
+            delta = equations[l].link(e, a[l + 1])
+        else:
+            delta = equations[l].delta(e, equations[l].slope(g, z[l + 1], a[l + 1]))
+        swept.insert(0, Swept(delta, a[l], z[l]))
+        if l > 0:
+            e = equations[l - 1].down(delta, exact(W, task.u), a[l])
+    return swept
+
+
+def forward(task: Task, z_bias: Callable[[Any], Any]) -> tuple[list[Rounded], list[Rounded]]:
+    """z and a of every layer; z[0] and a[0] are X."""
+    layers = [Layer(W, z_bias(b), g) for W, b, g in task.layers]
+    a, da, z, dz = bounds.forward(layers, task.X, task.u)
+    return (
+        [Rounded(x, dx, task.u) for x, dx in zip(z, dz)],
+        [Rounded(x, dx, task.u) for x, dx in zip(a, da)],
+    )
+
+
+# --------------------------------------------------------------------- mistakes of the sweep
+
+
+def with_slope(task: Task) -> Sequence[int]:
+    """The layers whose delta has a slope."""
+    return range(task.slopes)
+
+
+def hidden(task: Task) -> Sequence[int]:
+    """The layers that an error comes down to."""
+    return range(task.top)
+
+
+def below_square(task: Task) -> Sequence[int]:
+    """The layers below a square W."""
+    return [l for l in hidden(task) if len(set(task.layers[l + 1].W.shape)) == 1]
+
+
+def below_link(link: Sequence[str]) -> Callable[[Task], Sequence[int]]:
+    """The output layer, with one of these links."""
+    return lambda task: [task.top] if task.loss.link in link else []
+
+
+def weighted(task: Task) -> Sequence[int]:
+    """The output layer, if samples have weights."""
+    return [] if task.batch.weights is None else [task.top]
+
+
+def biased(task: Task) -> Sequence[int]:
+    """The output layer, if there are biases; what is left out there is left out everywhere."""
+    return [] if task.layers[0].b is None else [task.top]
+
+
+@dataclass(frozen=True)
+class SweepMistake:
+    """A mistake of the sweep.
+
+    text
+        what is wrong, of delta^l in the layers `where` says.
+    hint
+        the right equation: {l} and {up} stand for l and l + 1, {e} for dE/da^l, {error} for what
+        the loss gives at the output, {scale} for its scale.
+    equations
+        the sweep with one equation replaced.
+    """
+
+    text: str
+    hint: str
+    where: Callable[[Task], Sequence[int]]
+    equations: Equations
+
+    def places(self, task: Task) -> Iterator[tuple[int, ...]]:
+        """Sets of layers where it is made: each of them, all hidden ones, all."""
+        every = tuple(self.where(task))
+        yield from dict.fromkeys(
+            [*((l,) for l in every), tuple(l for l in every if l < task.top), every]
+        )
+
+
+def wrong(
+    text: str, hint: str, where: Callable[[Task], Sequence[int]], **equation: Any
+) -> SweepMistake:
+    """A row of the table."""
+    return SweepMistake(text, hint, where, replace(RIGHT, **equation))
+
+
+def updated(eta: Rounded) -> Equations:
+    """The way down through W - eta dE/dW."""
+    return replace(RIGHT, down=lambda delta, W, a: delta @ (W - (delta.T @ a) * eta))
+
+
+SLOPE = "delta^{l} = {e} * g'(z^{l})"
+DOWN = "delta^{l} = (delta^{up} W^{up}) * g'(z^{l})"
+
+SWEEP_MISTAKES = (
+    wrong("delta lacks g'(z)", SLOPE, with_slope, delta=lambda e, slope: e),
+    wrong(
+        "g' is taken at a in place of z",
+        SLOPE + "; a formula in a, as a (1 - a), takes a = g(z) once",
+        with_slope,
+        slope=lambda g, z, a: a.apply(bounds.slope_at(g)),
+    ),
+    wrong(
+        "the formula of g' in a is applied to z, as z (1 - z) for a (1 - a)",
+        SLOPE,
+        with_slope,
+        slope=lambda g, z, a: z.apply(bounds.rule(g.slope)),
+    ),
+    wrong("delta has the factor a in place of g'(z)", SLOPE, with_slope, slope=lambda g, z, a: a),
+    wrong(
+        "delta is multiplied by a (1 - a), though cross-entropy cancels the slope",
+        "delta^{l} = {scale} (a^{l} - y), without g'",
+        below_link(("softmax", "logistic")),
+        link=lambda r, a: r * (a * (1 - a)),
+    ),
+    wrong(
+        "delta is multiplied by softmax's Jacobian, though cross-entropy cancels it",
+        "delta^{l} = {scale} (a^{l} - y), without g'",
+        below_link(("softmax",)),
+        link=lambda r, a: a * (r - (r * a).sum(axis=1, keepdims=True)),
+    ),
+    wrong(
+        "the error comes down through W^T in place of W",
+        DOWN + "; rows are samples, and W (n, n_in) is not transposed here",
+        below_square,
+        down=lambda delta, W, a: delta @ W.T,
+    ),
+    wrong("the error comes down without W", DOWN, below_square, down=lambda delta, W, a: delta),
+    wrong(
+        "the sample weights are left out",
+        "{error} = {scale} w (a^L - y)",
+        weighted,
+        output=lambda task, a: by_residual(
+            replace(task, batch=replace(task.batch, weights=None)), a
+        ),
+    ),
+    wrong(
+        "the forward sweep leaves out the biases",
+        "z^l = a^(l-1) W^l^T + b^l",
+        biased,
+        z_bias=lambda b: None,
+    ),
+)
+
+UPDATED = wrong(
+    "the error comes down through W already updated, W - eta dE/dW with eta = {eta:.6g}",
+    DOWN + " with W from before the step: all gradients first, then the update",
+    hidden,
+)
+"""Its equations are `updated`, for an eta that the given gradients tell."""
+THROUGH_GRADIENT = replace(RIGHT, down=lambda delta, W, a: delta @ (delta.T @ a))
+"""What eta is multiplied by, in the layer below the output: delta^L dE/dW^L for delta^L W^L."""
+
+
+# ------------------------------------------------------------------- mistakes of one gradient
+
+
+@dataclass(frozen=True)
+class Form:
+    """A gradient, W or b, formed from delta^l, a^(l-1) and z^(l-1).
+
+    `make` returns what it may look like: samples are rows for some, columns for others. The form
+    without a text is the right one.
+    """
+
+    of: str
+    text: str
+    hint: str
+    make: Callable[[Swept], tuple[Rounded, ...]]
+
+
+W_HINT = "dE/dW^l = delta^l^T a^(l-1), of shape (n, n_in)"
+B_HINT = "dE/db^l = sum over the samples of delta^l, of shape (n,)"
+
+FORMS = (
+    Form("W", "", W_HINT, lambda s: (s.delta.T @ s.a,)),
+    Form("W", "transposed", W_HINT, lambda s: (s.a.T @ s.delta,)),
+    Form("W", "formed with z^(l-1) in place of a^(l-1)", W_HINT, lambda s: (s.delta.T @ s.z,)),
+    Form("W", "left at 0", W_HINT, lambda s: ((s.delta.T @ s.a).times(0),)),
+    Form("b", "", B_HINT, lambda s: (s.delta.sum(axis=0),)),
+    Form("b", "summed over the units, not the samples", B_HINT, lambda s: (s.delta.sum(axis=1),)),
+    Form("b", "not summed over the samples", B_HINT, lambda s: (s.delta, s.delta.T)),
+    Form("b", "left at 0", B_HINT, lambda s: (s.delta.sum(axis=0).times(0),)),
+    Form("b", "summed over samples and units", B_HINT, lambda s: (s.delta.sum(),)),
+)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A number that a gradient is multiplied by mistake; of (m, n_out, sum of weights)."""
+
+    text: str
+    hint: str
+    value: Callable[[int, int, float], float]
+
+
+SIGN_HINT = "{error} = {scale} (a^L - y), the target subtracted, and w <- w - eta dE/dw"
+SCALE_HINT = "{loss} has {error} = {scale} (a^L - y)"
+
+# Of each pair at most one applies; a mistaken factor is a product over the pairs.
+FACTORS: tuple[tuple[Factor, ...], ...] = (
+    (
+        Factor("m times too large: 1/m is missing", SCALE_HINT, lambda m, n, w: m),
+        Factor("divided by m once too often", SCALE_HINT, lambda m, n, w: 1 / m),
+        Factor(
+            "divided by the sum of the weights in place of m", SCALE_HINT, lambda m, n, w: m / w
+        ),
+    ),
+    (
+        Factor("doubled: a 2 too many, or a 1/2 is missing", SCALE_HINT, lambda m, n, w: 2.0),
+        Factor("halved: a 1/2 too many, or a 2 is missing", SCALE_HINT, lambda m, n, w: 0.5),
+    ),
+    (Factor("of the wrong sign", SIGN_HINT, lambda m, n, w: -1.0),),
+    (
+        Factor("n_out times too large: 1/n_out is missing", SCALE_HINT, lambda m, n, w: n),
+        Factor("divided by n_out once too often", SCALE_HINT, lambda m, n, w: 1 / n),
+    ),
+)
