@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from deltaprop.backends.jit import LEVELS, carry, close, fma_rn, jit, kernel
-from deltaprop.backends.vectors import BYTES, chain, load, splat, store, vector_fma
+from deltaprop.backends.vectors import BYTES, chain, load, load_some, splat, store, vector_fma
 
 
 @jit
@@ -35,14 +35,15 @@ def _leaf_of_tile(x, peer, w, first, last, i, nodes, top):  # type: ignore[no-un
 
 
 @jit
-def _leaf(x, peer, w, first, last, i, width, nodes, top):  # type: ignore[no-untyped-def]
-    """As `_leaf_of_tile`, for the first `width` samples of a tile."""
-    s = nodes[top, :width]
-    s[:] = 0
-    for e in range(first, last):
-        w_e, x_e = w[e], x[peer[e]]
-        for k in range(width):
-            s[k] = fma_rn(w_e, x_e[i + k], s[k])
+def _leaf_of_part(x, peer, w, first, last, i, width, nodes, top):  # type: ignore[no-untyped-def]
+    """As `_leaf_of_tile`, for the first `width` samples of a tile: one vector at a time."""
+    lanes = nodes.shape[1] // 4
+    for k in range(0, width, lanes):
+        count = min(lanes, width - k)
+        s = splat(x.dtype.type(0))
+        for e in range(first, last):
+            s = vector_fma(splat(w[e]), load_some(x, peer[e], i + k, count), s)
+        store(s, nodes, top, k)
 
 
 @jit
@@ -56,12 +57,13 @@ def _edge_sum(x, start, peer, w, leaf, j, i, out, nodes):  # type: ignore[no-unt
         if width == nodes.shape[1]:
             _leaf_of_tile(x, peer, w, first, last, i, nodes, top)
         else:
-            _leaf(x, peer, w, first, last, i, width, nodes, top)
+            _leaf_of_part(x, peer, w, first, last, i, width, nodes, top)
         top = carry(nodes, top + 1, (first - begin) // leaf + 1)
     close(nodes, top)
     if top == 0:
         nodes[0] = 0
-    out[j, i : i + width] = nodes[0, :width]
+    for k in range(width):
+        out[j, i + k] = nodes[0, k]
 
 
 @cache
@@ -95,10 +97,10 @@ def _leaf_of_edges(delta, j, a, source, e, last, first, end, nodes, top):  # typ
     for i in range(first, whole, lanes):
         s = chain(delta, j, a, source, e, last, i, s)
     store(s, nodes, top, 0)
-    for k in range(last - e + 1):
-        a_k, s_k = a[source[e + k]], nodes[top, k]
+    for k in range(last - e + 1 if whole < end else 0):
+        row, s_k = source[e + k], nodes[top, k]
         for i in range(whole, end):
-            s_k = fma_rn(delta[j, i], a_k[i], s_k)
+            s_k = fma_rn(delta[j, i], a[row, i], s_k)
         nodes[top, k] = s_k
 
 
@@ -111,7 +113,8 @@ def _edge_gradients(delta, a, target, source, leaf, e, last, out, nodes):  # typ
         _leaf_of_edges(delta, target[e], a, source, e, last, first, end, nodes, top)
         top = carry(nodes, top + 1, first // leaf + 1)
     close(nodes, top)
-    out[e : last + 1] = nodes[0, : last + 1 - e]
+    for k in range(last + 1 - e):
+        out[e + k] = nodes[0, k]
 
 
 @cache

@@ -82,6 +82,30 @@ def load(typing_context, x, i, j):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def load_some(typing_context, x, i, j, count):  # type: ignore[no-untyped-def]
+    """x[i, j:j + count], count <= lanes; other lanes are 0, and what lies there is not read."""
+    found = vector(x.dtype)
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        *place, count_ = args
+        address = _vector_at(builder, found, _address(context, builder, x, *place))
+        lanes = ir.VectorType(INT32, found.lanes)
+        number = ir.Constant(lanes, list(range(found.lanes)))
+        nothing = ir.Constant(lanes, ir.Undefined)
+        limit = builder.insert_element(nothing, builder.trunc(count_, INT32), INT32(0))
+        limit = builder.shuffle_vector(limit, nothing, ir.Constant(lanes, [0] * found.lanes))
+        mask = builder.icmp_signed("<", number, limit)
+        zeros = ir.Constant(found.kind, [0.0] * found.lanes)
+        called = ir.FunctionType(found.kind, [address.type, INT32, mask.type, found.kind])
+        name = f"llvm.masked.load.v{found.lanes}f{found.real.bitwidth}.p0"
+        masked_load = cgutils.get_or_insert_function(builder.module, called, name)
+        alignment = INT32(x.dtype.bitwidth // 8)
+        return builder.call(masked_load, [address, alignment, mask, zeros])
+
+    return found(x, types.intp, types.intp, types.intp), code
+
+
+@intrinsic
 def store(typing_context, v, x, i, j):  # type: ignore[no-untyped-def]
     """x[i, j:j + lanes] = v."""
 
