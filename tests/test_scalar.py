@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -61,6 +62,42 @@ def test_calls_are_steps_and_come_after_those_they_make():
     program = trace(lambda z: fourth(z) + fourth(z) * square(z), "float32")
     assert operations(program).count("call") == 2
     assert [called.name for called in program.calls] == ["square", "fourth"]
+
+
+def test_elementary_functions_of_one_name_are_one_function():
+    """Defined again they are the same, with another content they are refused."""
+    again, other = elementary(lambda x: x * x), elementary(lambda x: x * x * x)
+    named = [elementary(named_square(rule)) for rule in (again, other)]
+    program = trace(lambda z: named[0](z) + square(z), "float32")
+    assert operations(program).count("call") == 1
+    with pytest.raises(ValueError, match=r"two elementary functions .* 'square'.*rename"):
+        trace(lambda z: named[1](z), "float32")
+
+
+def named_square(rule):
+    def square(x):
+        return inspect.unwrap(rule)(x)
+
+    return square
+
+
+@elementary
+def exp(x):
+    return x + 1
+
+
+def test_an_elementary_function_cannot_take_the_name_of_another(backend):
+    """NumPy's own exp would be called for it."""
+    with pytest.raises(ValueError, match="'exp'"):
+        apply(backend, lambda z: exp(z), sample(5, "float64"))
+
+
+def test_programs_that_differ_in_the_sign_of_a_zero_are_two(exact):
+    """A compiled one must not stand for the other."""
+    x = sample(20, "float32")
+    rules = (lambda z: select(z <= 9, 0.0, z), lambda z: select(z <= 9, -0.0, z))
+    for zero, rule in zip((0.0, -0.0), rules):
+        assert_same_bits(apply(exact, rule, x), np.full(20, zero, "float32"))
 
 
 @pytest.mark.parametrize("name", ["t1", "t2", "c0", "exp", "double", "select"])

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deltaprop.periodic import cos, sin
 from deltaprop.scalar import (
     Real,
     copysign,
@@ -344,5 +345,6 @@ def normal_cdf(x: Real) -> Real:
 
 
 ELEMENTARY: dict[str, Callable[..., Real]] = {
-    rule.__name__: rule for rule in (exp, expm1, log, log1p, logistic, tanh, softplus, normal_cdf)
+    rule.__name__: rule
+    for rule in (exp, expm1, log, log1p, logistic, tanh, softplus, normal_cdf, sin, cos)
 }
