@@ -49,6 +49,7 @@ FIXED_NETS = (
     FixedNet((257, 2, 300, 1), 3, "logistic", "softplus", "half_sse"),
     FixedNet((1000, 7, 513), 2, "tanh", "softmax", "cross_entropy"),
     FixedNet((4, 64, 64, 1), 1000, "logistic", "identity", "half_mse"),
+    FixedNet((6, 9, 8, 7, 2), 65, ("mish", "squareplus", "hard_sigmoid"), "sine", "half_mse"),
     FixedNet((2, 3, 2), 4097, "silu", "gelu", "mse", weighted=True),
 )
 

@@ -32,7 +32,10 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
     """Writes the net to `path`, whole or not at all: a new file is moved over an old one."""
     for g in net.activations:
         if ACTIVATIONS.get(g.name) is not g:
-            raise ValueError(f"activation {g.name!r} is not in deltaprop's table: cannot be saved")
+            raise ValueError(
+                f"activation {g.name!r} is not in deltaprop's table: cannot be saved. Define it "
+                "with deltaprop.activation"
+            )
     target = Path(path)
     tensors = {
         name: np.ascontiguousarray(net.kernels.arrays.to_numpy(x))
@@ -59,8 +62,8 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str], backend: str | None = None) -> MLP:
     """The net that `save` wrote to `path`.
 
-    Raises `ModelFileError` for a file that is damaged, cut short or not deltaprop's,
-    FileNotFoundError where there is none.
+    Raises `ModelFileError` for a file that is damaged, cut short or not deltaprop's, or that names
+    an activation which is not defined here; FileNotFoundError where there is none.
     """
     resolve_backend(backend)
     target = Path(path)
@@ -85,6 +88,7 @@ def _architecture(metadata: dict[str, str], path: Path, backend: str | None) -> 
         numbers = sum((n_in + 1) * n for n_in, n in pairwise(sizes))
         if numbers > LARGEST_NET or numbers * 4 > 2 * path.stat().st_size + 4096:
             raise ModelFileError(f"{path}: sizes {sizes} do not fit the size of the file")
+        _check_defined(names, path)
         return MLP(
             sizes, names[:-1], names[-1], bias=bias, dtype=metadata["dtype"], backend=backend
         )
@@ -92,6 +96,16 @@ def _architecture(metadata: dict[str, str], path: Path, backend: str | None) -> 
         if isinstance(error, ModelFileError):
             raise
         raise ModelFileError(f"{path}: the description of the net is damaged: {error}") from error
+
+
+def _check_defined(names: list[str], path: Path) -> None:
+    """Refuses a name that is in no table: a file has the names of activations only."""
+    for name in names:
+        if isinstance(name, str) and name not in ACTIVATIONS:
+            raise ModelFileError(
+                f"{path}: uses activation {name!r}, which is not defined here: "
+                f"define it with deltaprop.activation({name!r}, ...) first, as it was when saved"
+            )
 
 
 def _fill(net: MLP, file: Any, path: Path) -> None:
