@@ -1,4 +1,4 @@
-"""A dozen fixed nets and the SHA-256 of their gradients: is this machine exact?
+"""Fixed nets and the SHA-256 of their gradients: is this machine exact?
 
 Parameters and data are made of integers and powers of two alone, so they are the same numbers
 everywhere; the digests in digests.json are then a statement about arithmetic only.
