@@ -1,14 +1,19 @@
-"""The derivative of a rule, as a rule.
+"""The derivative of a rule, and the rounding error of its result, as rules.
 
 A rule is traced, and its program gone through once more with a tangent beside every value (the
 forward mode of automatic differentiation): an operation y = f(x, ...) has the tangent
 sum of df/dx * (tangent of x). The partial derivatives of all operations are the tables below.
+
+A bound on the rounding error goes the same way: sum of |df/dx| * (error of x), and what the
+operation adds itself.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
 
 from deltaprop import elementary as el
 from deltaprop.periodic import cos, sin
@@ -35,6 +40,9 @@ OPERATIONS: dict[str, Callable[..., tuple[Partial, ...]]] = {
     "exponent": lambda y, a: (None,),
     "pow2": lambda y, a: (None,),
 }
+EXACT = ("neg", "fabs", "copysign", "rint", "exponent", "pow2")
+"""Operations that do not round; a function is taken to be within 2 units in the last place."""
+
 FUNCTIONS: dict[str, Callable[[Real, Real], Number]] = {
     "exp": lambda y, x: y,
     "expm1": lambda y, x: y + 1,
@@ -55,22 +63,32 @@ def derivative(rule: Rule) -> Rule:
     At a kink it is the slope of the branch that the rule takes there. Where one factor of a chain
     is 0 the product is 0, whatever the other: a function that has saturated stays flat.
     """
+    return lambda z: _or_zero(_forward(_called(rule, z), (z,), (1,), _tangent)[1])
+
+
+def rounding(rule: Rule) -> Rule:
+    """How far from exact g(z) may be, to first order in the unit roundoff, as a rule of z."""
+    return lambda z: _or_zero(_forward(_called(rule, z), (z,), (None,), _error)[1])
+
+
+def _called(rule: Rule, z: Real) -> Program:
+    """The program of a rule, in which one that is an elementary function is called, not opened."""
 
     def called(x: Real) -> Number:
-        return rule(x)  # so that a rule that is an elementary function is called, not opened
+        return rule(x)
 
-    def slope(z: Real) -> Number:
-        _, tangent = _forward(trace(called, z.dtype.name), (z,), (1,))
-        return 0 if tangent is None else tangent
+    return trace(called, z.dtype.name)
 
-    return slope
+
+Carry = Callable[[Real, Sequence[Partial]], Partial]
+"""What goes beside the result of an operation, given what goes beside its arguments."""
 
 
 def _forward(
-    program: Program, arguments: Sequence[Real], tangents: Sequence[Partial]
+    program: Program, arguments: Sequence[Real], beside: Sequence[Partial], carry: Carry
 ) -> tuple[Real, Partial]:
-    """The result of a program and its tangent."""
-    given = dict(zip(program.inputs, zip(arguments, tangents), strict=True))
+    """The result of a program and what goes beside it."""
+    given = dict(zip(program.inputs, zip(arguments, beside), strict=True))
     results: list[tuple[Real, Partial]] = []
     for step in program.steps:
         x = [results[i][0] for i in step.args]
@@ -78,10 +96,10 @@ def _forward(
         if step.op == "input":
             results.append(given[step.value])
         elif step.op == "call" and step.value.name not in FUNCTIONS:
-            results.append(_forward(step.value, x, dx))
+            results.append(_forward(step.value, x, dx, carry))
         else:
             y = Real(program.dtype, step.op, tuple(x), step.value)
-            results.append((y, _tangent(y, dx)))
+            results.append((y, carry(y, dx)))
     return results[-1]
 
 
@@ -90,17 +108,61 @@ def _tangent(y: Real, tangents: Sequence[Partial]) -> Partial:
     if all(t is None for t in tangents) or y.op in CONDITIONS:
         return None
     if y.op == "select":
-        x, other = (0 if t is None else t for t in tangents[1:])
-        return x if x is other else select(y.args[0], x, other)
+        return _selected(y, tangents)
+    return _sum(
+        _product(partial, tangent)
+        for partial, tangent in zip(_partials(y), tangents, strict=True)
+        if partial is not None and tangent is not None
+    )
+
+
+def _error(y: Real, errors: Sequence[Partial]) -> Partial:
+    """The rounding error of y from those of its arguments."""
+    if y.op in CONDITIONS:
+        return None
+    if y.op == "select":
+        return _selected(y, errors)
+    terms: list[Number] = [
+        _product(_absolute(partial), error)
+        for partial, error in zip(_partials(y), errors, strict=True)
+        if partial is not None and error is not None
+    ]
+    if y.op not in EXACT:
+        f = np.finfo(y.dtype)
+        unit = float(f.eps) * (2 if y.op == "call" else 0.5)
+        terms.append(fma(unit, _absolute(y), f.smallest_subnormal))
+    return _sum(terms)
+
+
+def _partials(y: Real) -> tuple[Partial, ...]:
+    """The partial derivatives of the operation that y is the result of."""
+    if y.op == "constant":
+        return ()
     if y.op == "call":
-        partials: tuple[Partial, ...] = (FUNCTIONS[y.value.name](y, *y.args),)
-    else:
-        partials = OPERATIONS[y.op](y, *y.args)
+        return (FUNCTIONS[y.value.name](y, *y.args),)
+    return OPERATIONS[y.op](y, *y.args)
+
+
+def _absolute(x: Number) -> Number:
+    return x.__abs__()
+
+
+def _selected(y: Real, beside: Sequence[Partial]) -> Partial:
+    """What goes beside the chosen one."""
+    if all(t is None for t in beside):
+        return None
+    x, other = map(_or_zero, beside[1:])
+    return x if x is other else select(y.args[0], x, other)
+
+
+def _or_zero(x: Partial) -> Number:
+    return 0 if x is None else x
+
+
+def _sum(terms: Iterable[Number]) -> Partial:
     total: Partial = None
-    for partial, tangent in zip(partials, tangents, strict=True):
-        if partial is not None and tangent is not None:
-            term = _product(partial, tangent)
-            total = term if total is None else total + term
+    for term in terms:
+        total = term if total is None else total + term
     return total
 
 
