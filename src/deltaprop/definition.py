@@ -92,7 +92,10 @@ def _check_parameters(of: str, rule: Rule, wanted: tuple[str, ...] | None) -> No
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
     }:
         got = ", ".join(map(str, parameters))
-        raise TypeError(f"{of} takes one number, got a function of ({got})")
+        raise TypeError(
+            f"{of} is a function of one number made of the functions of deltaprop.math, "
+            f"got a function of ({got})"
+        )
     if wanted and parameters[0].name not in wanted:
         raise ValueError(
             f"{of} takes {parameters[0].name!r}; its parameter must be named z (the "

@@ -169,6 +169,8 @@ def _sum(terms: Iterable[Number]) -> Partial:
 def _product(x: Number, y: Number) -> Number:
     """x y, but 0 where one is 0, even if the other is infinite. NaN stays NaN."""
     for factor, other in ((x, y), (y, x)):
+        if _is(factor, 0):
+            return 0
         if _is(factor, 1):
             return other
         if _is(factor, -1):
