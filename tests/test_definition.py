@@ -1,4 +1,4 @@
-"""Activations of one's own: the same bits everywhere, known by name, refused when they are wrong."""
+"""Activations of one's own: the same bits everywhere, known by name, refused when wrong."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ REFUSED = {
     "a ufunc": (("g", np.tanh), TypeError, "deltaprop.math"),
     "math": (("g", no_rule), TypeError, "deltaprop.math"),
     "a method": (("g", lambda z: z.sum()), TypeError, "'sum'"),
-    "an error of its own": (("g", lambda z: [][1]), TypeError, "is no rule"),
+    "an error of its own": (("g", lambda z: {}["key"]), TypeError, "is no rule"),
     "a formula of the output": (("g", "a"), ValueError, "made of z, numbers"),
     "a slope of y": (("g", "z", lambda y: 1), ValueError, "named z"),
     "a slope of z and a": (("g", "z", lambda z, a: 1), TypeError, "(z, a)"),
