@@ -71,7 +71,11 @@ def _divide(x: mpf, y: mpf) -> mpf:
     return x / y
 
 
-OPERATIONS = FUNCTIONS | {
+OPERATIONS = {
+    **{f"rule_{name}": f for name, f in FUNCTIONS.items()},
+    "select": _select,
+    "fma": FUNCTIONS["fma"],
+    "sqrt": mp.sqrt,
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
     "mul": lambda x, y: x * y,

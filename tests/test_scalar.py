@@ -92,6 +92,29 @@ def test_an_elementary_function_cannot_take_the_name_of_another(backend):
         apply(backend, lambda z: exp(z), sample(5, "float64"))
 
 
+@elementary
+def f(x):
+    return x * x + 1
+
+
+@elementary
+def double(x):
+    return 2 * x
+
+
+@elementary
+def add(x):
+    return x - 1
+
+
+def test_an_elementary_function_may_have_any_name(backend):
+    """That of a rule within a kernel, a word of C++, an operation."""
+    x = sample(5, "float64")
+    assert_same_bits(apply(backend, lambda z: f(z), x), x * x + 1)
+    assert_same_bits(apply(backend, lambda z: double(z), x), 2 * x)
+    assert_same_bits(apply(backend, lambda z: add(z), x), x - 1)
+
+
 def test_programs_that_differ_in_the_sign_of_a_zero_are_two(exact):
     """A compiled one must not stand for the other."""
     x = sample(20, "float32")
@@ -170,7 +193,7 @@ def test_run_is_the_rules_own_arithmetic(rule):
 def run_text(program: Program, *inputs: Any) -> Any:
     """The program printed as Python and executed on arrays."""
     names = {FORMATS[op].partition("(")[0]: f for op, f in OPERATIONS.items()}
-    names |= {c.name: lambda *args, c=c: run_text(c, *args) for c in program.calls}
+    names |= {c.symbol: lambda *args, c=c: run_text(c, *args) for c in program.calls}
     names |= {"np": np} | dict(zip(program.inputs, inputs))
     lines, result = program.text(
         "{name} = {expression}\n", lambda c: f"np.{c.dtype}('{float(c)!r}')"

@@ -237,6 +237,11 @@ class Program:
     steps: tuple[Step, ...]
 
     @property
+    def symbol(self) -> str:
+        """What a call of this program is named, in source and among operations: no other name."""
+        return f"rule_{self.name}"
+
+    @property
     def calls(self) -> tuple[Program, ...]:
         """The programs this one calls, each after those that it calls itself."""
         found: dict[str, Program] = {}
@@ -249,7 +254,7 @@ class Program:
     def run(self, operations: Mapping[str, Callable[..., Any]], *inputs: Any) -> Any:
         """The result by `operations`, a function for each op.
 
-        A call is made by the operation of that function's name if there is one, else by
+        A call is made by the operation of that function's symbol if there is one, else by
         running its program. `inputs` go by position.
         """
         given = dict(zip(self.inputs, inputs, strict=True))
@@ -261,7 +266,7 @@ class Program:
             elif step.op == "constant":
                 results.append(step.value)
             elif step.op == "call":
-                function = operations.get(step.value.name)
+                function = operations.get(step.value.symbol)
                 results.append(function(*args) if function else step.value.run(operations, *args))
             else:
                 results.append(operations[step.op](*args))
@@ -283,7 +288,7 @@ class Program:
                 names.append(constant(step.value))
                 continue
             if step.op == "call":
-                expression = f"{step.value.name}({', '.join(args)})"
+                expression = f"{step.value.symbol}({', '.join(args)})"
             else:
                 expression = FORMATS[step.op].format(*args)
             names.append(f"t{i}")

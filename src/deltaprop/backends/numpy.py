@@ -32,7 +32,7 @@ NATIVE: dict[Rule, Callable[..., Any]] = {
 OPERATIONS = (
     reference.OPERATIONS
     | {"fma": lambda x, y, z: x * y + z}
-    | {f.__name__: native for f, native in NATIVE.items()}
+    | {trace(f, "float32").symbol: native for f, native in NATIVE.items()}
 )
 
 
