@@ -203,6 +203,7 @@ WRONG = {
     "far out only": ("exp(z / 8)", "select(z > 38, 0, exp(z / 8) / 8)"),
     "at one point only": ("z", "select(z < 0, 1, select(z > 0, 1, 5))"),
     "in a small range": ("z * z", "select(z > 2, select(z < 2.5, 4, 2 * z), 2 * z)"),
+    "an infinity": ("z", "select(z < 3, 1, select(z > 3, 1, 1 / 0))"),
     "a branch": ("select(z <= 0, 0.1 * z, z)", "select(z <= 0, 0.2, 1)"),
     "a kink that the value does not have": ("select(z >= 0, log1p(abs(z)), z)", None),
 }

@@ -9,9 +9,9 @@ import numpy as np
 from deltaprop.activations import ACTIVATIONS, Activation
 from deltaprop.backends.reference import apply
 from deltaprop.contract import Array
-from deltaprop.derivative import derivative, rounding
+from deltaprop.derivative import derivative, program_of, rounding
 from deltaprop.formula import formula
-from deltaprop.scalar import DTYPES, Number, Real, Rule, trace
+from deltaprop.scalar import DTYPES, Rule, trace
 
 SHIPPED = frozenset(ACTIVATIONS)
 END = 40
@@ -126,20 +126,11 @@ def _same(there: Activation, one: Rule, other: Rule) -> bool:
     The rules that deltaprop has itself may differ in what they say of infinities: they are known
     by their bits.
     """
-    if all(_program(one, dtype) == _program(other, dtype) for dtype in DTYPES):
+    if all(program_of(one, dtype) == program_of(other, dtype) for dtype in DTYPES):
         return True
     return there.name in SHIPPED and all(
         apply(one, z).tobytes() == apply(other, z).tobytes() for z in map(_grid, DTYPES)
     )
-
-
-def _program(rule: Rule, dtype: str) -> object:
-    """What a rule does, whatever its name; an elementary function is a call of it."""
-
-    def called(x: Real) -> Number:
-        return rule(x)
-
-    return trace(called, dtype).steps
 
 
 # ---------------------------------------------------------------------------------- numbers
@@ -185,7 +176,9 @@ def _check_slope(g: Activation, dtype: str) -> None:
         slope, rounded = _slope(g, z)
         quotients, tolerances = _difference_quotients(g.value, z)
         off = np.abs(slope - quotients) / (tolerances + rounded)
-        least = np.min(np.where(np.isfinite(off), off, 0), axis=0)
+        off[np.isnan(off)] = 0  # something has overflowed
+        off[:, np.isinf(slope)] = np.inf
+        least = np.min(off, axis=0)
         least[~_is_smooth(g.value, z)] = 0
     worst = int(np.argmax(least))
     if least[worst] > 1:

@@ -63,21 +63,21 @@ def derivative(rule: Rule) -> Rule:
     At a kink it is the slope of the branch that the rule takes there. Where one factor of a chain
     is 0 the product is 0, whatever the other: a function that has saturated stays flat.
     """
-    return lambda z: _or_zero(_forward(_called(rule, z), (z,), (1,), _tangent)[1])
+    return lambda z: _or_zero(_forward(program_of(rule, z.dtype.name), (z,), (1,), _tangent)[1])
 
 
 def rounding(rule: Rule) -> Rule:
     """How far from exact g(z) may be, to first order in the unit roundoff, as a rule of z."""
-    return lambda z: _or_zero(_forward(_called(rule, z), (z,), (None,), _error)[1])
+    return lambda z: _or_zero(_forward(program_of(rule, z.dtype.name), (z,), (None,), _error)[1])
 
 
-def _called(rule: Rule, z: Real) -> Program:
-    """The program of a rule, in which one that is an elementary function is called, not opened."""
+def program_of(rule: Rule, dtype: str) -> Program:
+    """The program of a rule of one number; an elementary function is called in it, not opened."""
 
-    def called(x: Real) -> Number:
-        return rule(x)
+    def calling(z: Real) -> Number:
+        return rule(z)
 
-    return trace(called, z.dtype.name)
+    return trace.__wrapped__(calling, dtype)  # not to be kept: nobody can ask for it again
 
 
 Carry = Callable[[Real, Sequence[Partial]], Partial]
