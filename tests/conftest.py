@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -32,6 +33,15 @@ def exact(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def activations_as_shipped() -> Iterator[None]:
+    """What a test defines ends with it."""
+    shipped = dict(dp.ACTIVATIONS)
+    yield
+    dp.ACTIVATIONS.clear()
+    dp.ACTIVATIONS.update(shipped)
 
 
 def sample(shape: tuple[int, ...] | int, dtype: str, seed: int = 0) -> np.ndarray:

@@ -11,6 +11,7 @@ import cuda.core
 import numpy as np
 import pytest
 
+import deltaprop as dp
 from deltaprop.activations import ACTIVATIONS
 from deltaprop.backends import cuda as table
 from deltaprop.contract import Kernels
@@ -129,6 +130,20 @@ def test_nothing_forbidden(name):
     for arch in architectures:
         wrong = forbidden(unit, arch)
         assert not wrong, f"{unit.kernel}.cu for {arch}: {len(wrong)}, the first: {wrong[:5]}"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nothing_forbidden_in_an_activation_of_ones_own(dtype):
+    """A formula, with its derived slope, in every kernel that has one."""
+    g = dp.activation(
+        "own", "sqrt(abs(z)) * tanh(sin(z)) + select(z > 1, exp(-z**2), fma(z, z, 2))"
+    )
+    units = [unit for unit, _ in launches(dtype, g=g) if unit.rules]
+    assert {"apply", "dense_forward", "hidden_delta"} <= {unit.kernel for unit in units}
+    for unit in units:
+        assert not forbidden(unit, "sm_90"), unit.kernel
+    for unit in units:
+        assert unit.kernel != "apply" or not contracted(unit)
 
 
 def opaque(unit):

@@ -1,7 +1,8 @@
 """The elementary functions: accuracy in ulp, special values, the same bits everywhere.
 
 The slow test goes through all 2^32 float32 inputs; it compares the results with float64 and
-their digest with elementary_digests.json, which `python tests/test_elementary.py` writes.
+their digest with elementary_digests.json, which `python tests/test_elementary.py [name ...]`
+writes, anew for the functions named or for all.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ EXACT: dict[str, Callable[[mpmath.mpf], mpmath.mpf]] = {
     "tanh": mp.tanh,
     "softplus": lambda x: mp.log1p(mp.exp(x)),
     "normal_cdf": lambda x: mp.ncdf(min(max(x, -1000), 1000)),
+    "sin": mp.sin,
+    "cos": mp.cos,
 }
 INF, NAN = math.inf, math.nan
 AT_INFINITIES = {
@@ -50,6 +53,8 @@ AT_INFINITIES = {
     "tanh": (-1, 1),
     "softplus": (0, INF),
     "normal_cdf": (0, 1),
+    "sin": (NAN, NAN),
+    "cos": (NAN, NAN),
 }
 # At -0 and +0, where the value is a power of two, a zero or an infinity.
 AT_ZEROS = {
@@ -59,6 +64,8 @@ AT_ZEROS = {
     "log1p": (-0.0, 0.0),
     "logistic": (0.5, 0.5),
     "tanh": (-0.0, 0.0),
+    "sin": (-0.0, 0.0),
+    "cos": (1, 1),
 }
 RANGE = {
     "exp": (0, INF),
@@ -69,9 +76,15 @@ RANGE = {
     "tanh": (-1, 1),
     "softplus": (0, INF),
     "normal_cdf": (0, 1),
+    "sin": (-1, 1),
+    "cos": (-1, 1),
 }
 START = {"log": 0.0, "log1p": -1.0}
 """Below it a function is NaN."""
+
+PERIODIC = ("sin", "cos")
+LIMIT = {"float32": 2.0**20, "float64": 2.0**40}
+"""Of the arguments for which periodic functions are accurate."""
 
 functions = pytest.mark.parametrize("name", ELEMENTARY)
 
@@ -87,6 +100,27 @@ def ulps(got: float, exact: mpmath.mpf, dtype: str) -> float:
     return float(abs(value - exact) / unit)
 
 
+def multiples_of_half_pi(dtype: str) -> np.ndarray:
+    """The first hundred, those that numbers of the format are nearest to, and random ones."""
+    most = 2 * LIMIT[dtype] / math.pi
+    random = 2 ** np.random.default_rng(4).uniform(0, math.log2(most), 200)
+    with mp.workprec(200):
+        counts = [*range(100), *map(int, random), *nearly_multiples(most)]
+        return np.array([float(k * mp.pi / 2) for k in counts])
+
+
+def nearly_multiples(most: float) -> list[int]:
+    """Denominators of the convergents of pi / 2 / 2^e: k for which k pi/2 is nearly 2^e n."""
+    found = set()
+    for e in range(-60, 10):
+        x, before, k = mp.pi / 2 / mp.mpf(2) ** e, 0, 1
+        while k <= most and x != mp.floor(x):
+            found.add(int(k))
+            x = 1 / (x - mp.floor(x))
+            before, k = k, int(mp.floor(x)) * k + before
+    return sorted(found)
+
+
 def hard_inputs(dtype: str) -> np.ndarray:
     """Where argument reductions break, series begin and results overflow, and neighbours."""
     f = np.finfo(dtype)
@@ -96,7 +130,10 @@ def hard_inputs(dtype: str) -> np.ndarray:
     powers = np.concatenate([powers, powers * math.sqrt(2), powers - 1, 1 + 1 / powers])
     edges = np.log([float(f.max), float(f.tiny), float(f.smallest_subnormal)])
     tails = np.sqrt(-2 * edges[1:])
-    both = np.concatenate([reductions, powers, edges, edges / 2, tails, [1, f.max, f.tiny]])
+    quarters = multiples_of_half_pi(dtype)
+    both = np.concatenate(
+        [reductions, powers, quarters, edges, edges / 2, tails, [1, f.max, f.tiny]]
+    )
     return neighbours(np.concatenate([both, -both]), dtype)
 
 
@@ -116,7 +153,8 @@ def dense_inputs(dtype: str, count: int) -> np.ndarray:
 @functions
 def test_accuracy(name, dtype):
     x = np.concatenate([special(dtype), hard_inputs(dtype), dense_inputs(dtype, 500)])
-    x = np.unique(x[np.isfinite(x) & (x > START.get(name, -INF))])
+    end = LIMIT[dtype] if name in PERIODIC else INF
+    x = np.unique(x[np.isfinite(x) & (x > START.get(name, -INF)) & (np.abs(x) <= end)])
     got = apply("reference", ELEMENTARY[name], frozen(x, dtype))
     with mp.workprec(200):
         errors = [ulps(float(y), EXACT[name](mp.mpf(float(v))), dtype) for v, y in zip(x, got)]
@@ -141,6 +179,8 @@ def test_outside_the_domain_is_nan_and_nowhere_else(name, dtype, exact):
     x = np.concatenate([special(dtype), random_bits(dtype, 20000)])
     got = apply(exact, ELEMENTARY[name], x)
     wanted = np.isnan(x) | (x < START.get(name, -INF))
+    if name in PERIODIC:
+        wanted |= np.isinf(x)
     assert np.array_equal(np.isnan(got), wanted)
 
 
@@ -152,7 +192,7 @@ def test_range(name, dtype, exact):
     assert np.all(np.isnan(got) | ((got >= low) & (got <= high)))
 
 
-@pytest.mark.parametrize("name", ["expm1", "log1p", "tanh"])
+@pytest.mark.parametrize("name", ["expm1", "log1p", "tanh", "sin"])
 def test_the_tangent_at_zero(name, dtype, exact):
     tiny = np.finfo(dtype).tiny
     x = np.concatenate([-tiny * np.linspace(0, 4, 999, dtype=dtype), special(dtype)])
@@ -160,9 +200,18 @@ def test_the_tangent_at_zero(name, dtype, exact):
     assert_same_bits(apply(exact, ELEMENTARY[name], x), x)
 
 
-def test_tanh_is_odd(dtype, exact):
+@pytest.mark.parametrize("name", ["tanh", "sin"])
+def test_odd(name, dtype, exact):
     x = np.concatenate([hard_inputs(dtype), random_bits(dtype, 20000)])
-    assert_same_bits(apply(exact, ELEMENTARY["tanh"], -x), -apply(exact, ELEMENTARY["tanh"], x))
+    x = x[np.abs(x) <= LIMIT[dtype]]
+    assert_same_bits(apply(exact, ELEMENTARY[name], -x), -apply(exact, ELEMENTARY[name], x))
+
+
+def test_beyond_the_limit_an_argument_counts_as_zero(dtype, exact):
+    beyond = np.nextafter(np.array(LIMIT[dtype], dtype), np.array(INF, dtype))
+    x = frozen([beyond, -beyond, 1e30, np.finfo(dtype).max], dtype)
+    assert_same_bits(apply(exact, ELEMENTARY["sin"], x), np.zeros(4, dtype))
+    assert_same_bits(apply(exact, ELEMENTARY["cos"], x), np.ones(4, dtype))
 
 
 @cache
@@ -200,14 +249,18 @@ WIDE: dict[str, Callable[[float], float]] = {
     "tanh": lambda x: np.tanh(x),
     "softplus": lambda x: max(x, 0.0) + np.log1p(np.exp(-abs(x))),
     "normal_cdf": lambda x: 0.5 * math.erfc(-x * SQRT_HALF),
+    "sin": lambda x: np.sin(x),
+    "cos": lambda x: np.cos(x),
 }
 
 
 def error_meter(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
     """(x, got) -> the largest error in float32 ulp, 0.5 if all are rounded correctly.
 
-    Infinite where only one of the two is NaN; infinity stands for 2^128.
+    Infinite where only one of the two is NaN; infinity stands for 2^128. Arguments of periodic
+    functions count up to their limit.
     """
+    end = LIMIT["float32"] if name in PERIODIC else INF
     wide = numba.njit(error_model="numpy")(WIDE[name])
     top = 2.0**128
 
@@ -215,6 +268,8 @@ def error_meter(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
     def largest(x, got):
         worst = 0.5
         for i in range(x.size):
+            if abs(x[i]) > end:
+                continue
             exact = wide(np.float64(x[i]))
             if np.float32(exact) == got[i] or (np.isnan(exact) and np.isnan(got[i])):
                 continue
@@ -270,9 +325,9 @@ def test_every_float32(name, exact):
     assert digest == committed[name]["sha256"]
 
 
-def write_digests() -> None:
-    table = {}
-    for name in ELEMENTARY:
+def write_digests(names: list[str]) -> None:
+    table = json.loads(DIGESTS.read_text(encoding="utf-8")) if names else {}
+    for name in names or ELEMENTARY:
         digest, worst = sweep(name, "numba", error_meter(name))
         table[name] = {"sha256": digest, "max_ulp": round(worst, 4)}
         print(name, table[name], flush=True)
@@ -280,4 +335,4 @@ def write_digests() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(write_digests())
+    sys.exit(write_digests(sys.argv[1:]))

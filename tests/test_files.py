@@ -115,7 +115,7 @@ def test_saving_where_no_file_can_be(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*")) == [tmp_path / "folder"]
 
 
-def test_an_activation_of_ones_own_cannot_be_saved(path: Path) -> None:
+def test_an_activation_that_has_not_been_defined_cannot_be_saved(path: Path) -> None:
     cube = dp.Activation("cube", lambda z: z * z * z, lambda z: 3 * z * z)
     impostor = dp.Activation("tanh", cube.value, cube.slope)
     for own in (cube, impostor):
@@ -123,6 +123,26 @@ def test_an_activation_of_ones_own_cannot_be_saved(path: Path) -> None:
         with pytest.raises(ValueError, match=f"activation '{own.name}' is not in"):
             net.save(path)
     assert not path.exists()
+
+
+def test_an_activation_that_is_defined_is_saved_by_name(path: Path, backend: str) -> None:
+    dp.activation("bent", "(sqrt(z*z + 1) - 1) / 2 + z")
+    net = dp.MLP(SIZES, "bent", backend=backend, seed=3)
+    net.save(path)
+    again = dp.MLP.load(path, backend)
+    assert again.activations == net.activations
+    X = sample((5, 3), "float32")
+    assert_same_bits(to_numpy(again.predict(X)), to_numpy(net.predict(X)))
+
+
+def test_a_file_with_an_activation_that_is_not_defined_here_says_so(path: Path) -> None:
+    dp.activation("bent", "(sqrt(z*z + 1) - 1) / 2 + z")
+    dp.MLP(SIZES, "bent", backend="numpy").save(path)
+    content = path.read_bytes()
+    del dp.ACTIVATIONS["bent"]
+    refused(path, content, "'bent'", "not defined here", "deltaprop.activation('bent', ...) first")
+    dp.activation("bent", lambda z: (dp.math.sqrt(z * z + 1) - 1) / 2 + z)
+    assert dp.MLP.load(path, "numpy").activations[0].name == "bent"
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -100,6 +100,10 @@ COMPLEX: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "silu": lambda z: z * _logistic(z),
     "gelu": lambda z: z * _normal_cdf(z),
     "gelu_tanh": lambda z: z / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))),
+    "mish": lambda z: z * np.tanh(np.log(1 + np.exp(z))),
+    "squareplus": lambda z: (z + np.sqrt(z * z + 4)) / 2,
+    "hard_sigmoid": lambda z: np.where(z.real < 3, _where(z + 3, 0 * z) / 6, 1),
+    "sine": np.sin,
     "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
 }
 COMPLEX_LOSS: dict[str, Callable[[np.ndarray, np.ndarray], Any]] = {

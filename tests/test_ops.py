@@ -33,6 +33,11 @@ def gelu_tanh_slope(z):
     return (1 + t + z * (1 - t**2) * inner) / 2
 
 
+def mish_slope(z):
+    t = np.tanh(np.log1p(np.exp(z)))
+    return t + z * (1 - t**2) * logistic(z)
+
+
 EQUATIONS: dict[str, tuple[Callable, Callable]] = {
     "identity": (lambda z: z, np.ones_like),
     "logistic": (logistic, lambda z: logistic(z) * logistic(-z)),
@@ -59,6 +64,16 @@ EQUATIONS: dict[str, tuple[Callable, Callable]] = {
         lambda z: z / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))),
         gelu_tanh_slope,
     ),
+    "mish": (lambda z: z * np.tanh(np.log1p(np.exp(z))), mish_slope),
+    "squareplus": (
+        lambda z: (z + np.sqrt(z * z + 4)) / 2,
+        lambda z: (1 + z / np.sqrt(z * z + 4)) / 2,
+    ),
+    "hard_sigmoid": (
+        lambda z: np.clip(z / 6 + 0.5, 0, 1),
+        lambda z: np.where(np.abs(z) < 3, 1 / 6, 0),
+    ),
+    "sine": (np.sin, np.cos),
 }
 UNIT_WISE = [name for name, g in dp.ACTIVATIONS.items() if not g.rowwise]
 ON_EVERY_BACKEND = ["logistic", "leaky_relu", "gelu"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -61,6 +62,65 @@ def test_calls_are_steps_and_come_after_those_they_make():
     program = trace(lambda z: fourth(z) + fourth(z) * square(z), "float32")
     assert operations(program).count("call") == 2
     assert [called.name for called in program.calls] == ["square", "fourth"]
+
+
+def test_elementary_functions_of_one_name_are_one_function():
+    """Defined again they are the same, with another content they are refused."""
+    again, other = elementary(lambda x: x * x), elementary(lambda x: x * x * x)
+    named = [elementary(named_square(rule)) for rule in (again, other)]
+    program = trace(lambda z: named[0](z) + square(z), "float32")
+    assert operations(program).count("call") == 1
+    with pytest.raises(ValueError, match=r"two elementary functions .* 'square'.*rename"):
+        trace(lambda z: named[1](z), "float32")
+
+
+def named_square(rule):
+    def square(x):
+        return inspect.unwrap(rule)(x)
+
+    return square
+
+
+@elementary
+def exp(x):
+    return x + 1
+
+
+def test_an_elementary_function_cannot_take_the_name_of_another(backend):
+    """NumPy's own exp would be called for it."""
+    with pytest.raises(ValueError, match="'exp'"):
+        apply(backend, lambda z: exp(z), sample(5, "float64"))
+
+
+@elementary
+def f(x):
+    return x * x + 1
+
+
+@elementary
+def double(x):
+    return 2 * x
+
+
+@elementary
+def add(x):
+    return x - 1
+
+
+def test_an_elementary_function_may_have_any_name(backend):
+    """That of a rule within a kernel, a word of C++, an operation."""
+    x = sample(5, "float64")
+    assert_same_bits(apply(backend, lambda z: f(z), x), x * x + 1)
+    assert_same_bits(apply(backend, lambda z: double(z), x), 2 * x)
+    assert_same_bits(apply(backend, lambda z: add(z), x), x - 1)
+
+
+def test_programs_that_differ_in_the_sign_of_a_zero_are_two(exact):
+    """A compiled one must not stand for the other."""
+    x = sample(20, "float32")
+    rules = (lambda z: select(z <= 9, 0.0, z), lambda z: select(z <= 9, -0.0, z))
+    for zero, rule in zip((0.0, -0.0), rules):
+        assert_same_bits(apply(exact, rule, x), np.full(20, zero, "float32"))
 
 
 @pytest.mark.parametrize("name", ["t1", "t2", "c0", "exp", "double", "select"])
@@ -133,7 +193,7 @@ def test_run_is_the_rules_own_arithmetic(rule):
 def run_text(program: Program, *inputs: Any) -> Any:
     """The program printed as Python and executed on arrays."""
     names = {FORMATS[op].partition("(")[0]: f for op, f in OPERATIONS.items()}
-    names |= {c.name: lambda *args, c=c: run_text(c, *args) for c in program.calls}
+    names |= {c.symbol: lambda *args, c=c: run_text(c, *args) for c in program.calls}
     names |= {"np": np} | dict(zip(program.inputs, inputs))
     lines, result = program.text(
         "{name} = {expression}\n", lambda c: f"np.{c.dtype}('{float(c)!r}')"

@@ -2,10 +2,11 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from deltaprop import ops
+from deltaprop import math, ops
 from deltaprop.activations import ACTIVATIONS, Activation
 from deltaprop.backends import BackendInfo, backends, use_backend
 from deltaprop.check import crosscheck, digest, gradcheck
+from deltaprop.definition import activation
 from deltaprop.diagnosis import BackpropCheck, Verdict, check_backprop
 from deltaprop.digests import check_digests
 from deltaprop.equations import Gradient, Layer, Trace
@@ -35,12 +36,14 @@ __all__ = [
     "Parameters",
     "Trace",
     "Verdict",
+    "activation",
     "backends",
     "check_backprop",
     "check_digests",
     "crosscheck",
     "digest",
     "gradcheck",
+    "math",
     "ops",
     "use_backend",
 ]

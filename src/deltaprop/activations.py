@@ -2,7 +2,10 @@
 
 The slope is a rule of one number, and the name of its parameter says which: `a` where the
 slope follows from the output (logistic: a (1 - a)), `z` where it needs the pre-activation.
-To add an activation, add it here: every backend, test and benchmark reads `ACTIVATIONS`.
+Where nothing is gained by writing it down it is `derivative(value)`.
+
+To add an activation, add it here: every backend, test and benchmark reads `ACTIVATIONS`. One of
+one's own is added by `deltaprop.activation`.
 """
 
 from __future__ import annotations
@@ -12,13 +15,17 @@ import math
 from dataclasses import dataclass
 
 from deltaprop import elementary as el
+from deltaprop.derivative import derivative
 from deltaprop.errors import find
-from deltaprop.scalar import Number, Real, Rule, fma, maximum, minimum, select
+from deltaprop.periodic import sin
+from deltaprop.scalar import Number, Real, Rule, fma, maximum, minimum, select, sqrt
 
 LEAK = 0.01
 ALPHA = 1.0
 FAR = 1000.0
 """Where logistic and the normal density and distribution are 0 or 1 to the last bit."""
+VERY_FAR = 1e9
+"""Where z^2 + 4 rounds to z^2."""
 
 SQRT_8_OVER_PI = math.sqrt(8 / math.pi)
 SQRT_1_OVER_2PI = math.sqrt(1 / (2 * math.pi))
@@ -89,6 +96,23 @@ def silu_slope(z: Real) -> Number:
     return fma(z, s * (1 - s), s)
 
 
+def mish(z: Real) -> Number:
+    """z tanh(ln(1 + e^z))."""
+    return above(z) * el.tanh(el.softplus(z))
+
+
+def squareplus(z: Real) -> Number:
+    """(z + sqrt(z^2 + 4)) / 2: the half sum h of |z| and the root, or for negative z its 1 / h."""
+    root = select(abs(z) >= VERY_FAR, abs(z), sqrt(fma(z, z, 4)))
+    half_sum = 0.5 * abs(z) + 0.5 * root
+    return select(z <= 0, 1 / half_sum, half_sum)  # at 0 the left one, as of |z|
+
+
+def hard_sigmoid(z: Real) -> Number:
+    """(z + 3) / 6, but from 0 to 1."""
+    return select(z <= -3, 0, select(z > 3, 1, (z + 3) / 6))
+
+
 IDENTITY = Activation("identity", lambda z: z, lambda a: 1)
 
 _ALL = (
@@ -114,11 +138,15 @@ _ALL = (
         lambda z: above(z) * el.logistic(gelu_tanh_inner(z)),
         gelu_tanh_slope,
     ),
+    Activation("mish", mish, derivative(mish)),
+    Activation("squareplus", squareplus, derivative(squareplus)),
+    Activation("hard_sigmoid", hard_sigmoid, derivative(hard_sigmoid)),
+    Activation("sine", sin, derivative(sin)),
     Activation("softmax", lambda z: z, lambda a: 1, rowwise=True),
 )
 ACTIVATIONS = {g.name: g for g in _ALL}
 
 
-def activation(name: str | Activation) -> Activation:
+def activation_named(name: str | Activation) -> Activation:
     """The activation of that name; one given as a value is passed through."""
     return name if isinstance(name, Activation) else find("activation", name, ACTIVATIONS)

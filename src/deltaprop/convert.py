@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.activations import Activation
-from deltaprop.activations import activation as activation_named
+from deltaprop.activations import Activation, activation_named
 from deltaprop.arrays import check_count
 from deltaprop.blueprint import Blueprint, Name, as_names, as_number
 from deltaprop.graph import Graph

@@ -1,4 +1,4 @@
-"""A dozen fixed nets and the SHA-256 of their gradients: is this machine exact?
+"""Fixed nets and the SHA-256 of their gradients: is this machine exact?
 
 Parameters and data are made of integers and powers of two alone, so they are the same numbers
 everywhere; the digests in digests.json are then a statement about arithmetic only.
@@ -49,6 +49,7 @@ FIXED_NETS = (
     FixedNet((257, 2, 300, 1), 3, "logistic", "softplus", "half_sse"),
     FixedNet((1000, 7, 513), 2, "tanh", "softmax", "cross_entropy"),
     FixedNet((4, 64, 64, 1), 1000, "logistic", "identity", "half_mse"),
+    FixedNet((6, 9, 8, 7, 2), 65, ("mish", "squareplus", "hard_sigmoid"), "sine", "half_mse"),
     FixedNet((2, 3, 2), 4097, "silu", "gelu", "mse", weighted=True),
 )
 

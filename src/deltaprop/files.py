@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from deltaprop.activations import ACTIVATIONS, Activation
+from deltaprop.activations import ACTIVATIONS, Activation, activation_named
 from deltaprop.backends import resolve as resolve_backend
 from deltaprop.blueprint import Blueprint, as_names
 from deltaprop.errors import ModelFileError
@@ -89,6 +89,7 @@ def _mlp_from_file(file: _File, backend: str | None) -> MLP:
     numbers = sum((n_in + 1) * n for n_in, n in pairwise(sizes))
     if numbers > LARGEST_NET or numbers * 4 > 2 * file.path.stat().st_size + 4096:
         raise ModelFileError(f"{file.path}: sizes {sizes} do not fit the size of the file")
+    _require_defined(file, names)
     net = MLP(sizes, names[:-1], names[-1], bias=bias, dtype=file.dtype(), backend=backend)
     wanted = dict(net._parameters.named())
     file.require({name: (x.shape, net.dtype.name) for name, x in wanted.items()})
@@ -124,6 +125,7 @@ def _graph_to_file(net: Graph) -> tuple[Tensors, dict[str, str]]:
 def _graph_from_file(file: _File, backend: str | None) -> Graph:
     names, outputs = as_names("names", file.described("names")), file.described("outputs")
     inputs, kinds = file.described("inputs"), file.described("activations")
+    _require_defined(file, kinds)
     units, dtype = len(names) - int(inputs), file.dtype()
     edges = tuple(file.tensors.get_slice("source").get_shape())
     biases = tuple(file.tensors.get_slice("biases").get_shape())
@@ -148,7 +150,7 @@ def _graph_from_file(file: _File, backend: str | None) -> Graph:
         inputs,
         as_names("outputs", outputs),
         names,
-        [_activation(kinds[i]) for i in kind],
+        [activation_named(kinds[i]) for i in kind],
         [next(values) if has else None for has in biased],
         file["source"].astype(np.int64),
         file["target"].astype(np.int64),
@@ -175,11 +177,20 @@ FORMATS: dict[str, tuple[type[Net[Any]], Save, Load]] = {
 def _require_registered(activations: Iterable[Activation]) -> None:
     for g in activations:
         if ACTIVATIONS.get(g.name) is not g:
-            raise ValueError(f"activation {g.name!r} is not in deltaprop's table: cannot be saved")
+            raise ValueError(
+                f"activation {g.name!r} is not in deltaprop's table: cannot be saved. Define it "
+                "with deltaprop.activation"
+            )
 
 
-def _activation(name: str) -> Activation:
-    return ACTIVATIONS[name]
+def _require_defined(file: _File, names: Iterable[Any]) -> None:
+    """Refuses a name that is in no table: a file has the names of activations only."""
+    for name in names:
+        if isinstance(name, str) and name not in ACTIVATIONS:
+            raise ModelFileError(
+                f"{file.path}: uses activation {name!r}, which is not defined here: "
+                f"define it with deltaprop.activation({name!r}, ...) first, as it was when saved"
+            )
 
 
 def save(net: Net[Any], path: str | os.PathLike[str]) -> None:
@@ -202,8 +213,9 @@ def save(net: Net[Any], path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str], backend: str | None = None, kind: Any = Net) -> Any:
     """The net that `save` wrote to `path`: an `MLP`, or a `Graph`.
 
-    Raises `ModelFileError` for a file that is damaged, cut short or not deltaprop's, or of
-    another kind of net than `kind`; FileNotFoundError where there is none.
+    Raises `ModelFileError` for a file that is damaged, cut short or not deltaprop's, of another
+    kind of net than `kind`, or that names an activation which is not defined here;
+    FileNotFoundError where there is none.
     """
     resolve_backend(backend)
     target = Path(path)

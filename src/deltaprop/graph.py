@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop import equations, units
-from deltaprop.activations import Activation
-from deltaprop.activations import activation as activation_named
+from deltaprop.activations import Activation, activation_named
 from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import choice
 from deltaprop.backends import load as load_backend

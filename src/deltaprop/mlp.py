@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from deltaprop import equations
-from deltaprop.activations import Activation, activation
+from deltaprop.activations import Activation, activation_named
 from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import load as load_backend
 from deltaprop.bounds import gradient_bounds
@@ -233,8 +233,8 @@ def _activations(
         raise TypeError(f"activation must be a name or a list of them, got {hidden!r}")
     if len(names) != count:
         raise ValueError(f"activation lists {len(names)}, but there are {count} hidden layers")
-    chosen = [activation(name) for name in names]
+    chosen = [activation_named(name) for name in names]
     for l, g in enumerate(chosen, start=1):
         if g.rowwise:
             raise ValueError(f"{g.name!r} is for the output; got it for hidden layer {l}")
-    return (*chosen, activation(output))
+    return (*chosen, activation_named(output))

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from deltaprop.activations import IDENTITY, Activation
-from deltaprop.activations import activation as activation_named
+from deltaprop.activations import IDENTITY, Activation, activation_named
 from deltaprop.arrays import as_input, back_to, check_array, check_rate, float_dtype, is_cupy
 from deltaprop.backends import load as load_backend
 from deltaprop.contract import Array, Kernels
@@ -146,7 +145,7 @@ def hidden_delta(
     """delta = (delta_next W_next) * g'(s), (m, n), in one kernel.
 
     delta_next (m, n_next), W_next (n_next, n); s (m, n) is the layer's a, or its z where the
-    activation's `slope_of` is "z" (softplus, silu, gelu, gelu_tanh).
+    activation's `slope_of` is "z" (softplus, silu, gelu and others).
     """
     call, g = _Call("delta_next", delta_next, backend), _unitwise(activation)
     delta_next = call.array("delta_next", delta_next, "m", "n_next")

@@ -164,11 +164,17 @@ def horner(x: Real, coefficients: Sequence[float]) -> Real:
     return total if isinstance(total, Real) else _constant(x.dtype, total)
 
 
+_FIRST_NAMED: dict[str, Rule] = {}
+"""The first elementary function of each name."""
+
+
 def elementary(rule: Rule) -> Callable[..., Real]:
     """Make a rule a function of its own: other rules call it, backends compile it once.
 
-    The name of the function is its name in every backend.
+    The name of the function is its name in every backend, so another rule of that name must be
+    the same program: tracing refuses any other.
     """
+    _FIRST_NAMED.setdefault(rule.__name__, rule)
 
     @wraps(rule)
     def call(*args: Number) -> Real:
@@ -199,16 +205,26 @@ def _node(op: str, *args: Number, value: Any = None) -> Real:
     return Real(dtype, op, reals, value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One operation on the results of earlier steps, named by their positions.
 
     `value` is the name of an "input", the number of a "constant", the `Program` of a "call".
+    Constants are equal if their bits are: 0 and -0 differ, a NaN equals itself.
     """
 
     op: str
     args: tuple[int, ...]
     value: Any = None
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.op, self.args, self.value.tobytes() if self.op == "constant" else self.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Step) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
 
 @dataclass(frozen=True)
@@ -219,6 +235,11 @@ class Program:
     dtype: np.dtype[Any]
     inputs: tuple[str, ...]
     steps: tuple[Step, ...]
+
+    @property
+    def symbol(self) -> str:
+        """What a call of this program is named, in source and among operations: no other name."""
+        return f"rule_{self.name}"
 
     @property
     def calls(self) -> tuple[Program, ...]:
@@ -233,7 +254,7 @@ class Program:
     def run(self, operations: Mapping[str, Callable[..., Any]], *inputs: Any) -> Any:
         """The result by `operations`, a function for each op.
 
-        A call is made by the operation of that function's name if there is one, else by
+        A call is made by the operation of that function's symbol if there is one, else by
         running its program. `inputs` go by position.
         """
         given = dict(zip(self.inputs, inputs, strict=True))
@@ -245,7 +266,7 @@ class Program:
             elif step.op == "constant":
                 results.append(step.value)
             elif step.op == "call":
-                function = operations.get(step.value.name)
+                function = operations.get(step.value.symbol)
                 results.append(function(*args) if function else step.value.run(operations, *args))
             else:
                 results.append(operations[step.op](*args))
@@ -267,7 +288,7 @@ class Program:
                 names.append(constant(step.value))
                 continue
             if step.op == "call":
-                expression = f"{step.value.name}({', '.join(args)})"
+                expression = f"{step.value.symbol}({', '.join(args)})"
             else:
                 expression = FORMATS[step.op].format(*args)
             names.append(f"t{i}")
@@ -305,27 +326,19 @@ def _linearise(result: Real, dtype: str) -> tuple[Step, ...]:
             pending.extend(missing)
             continue
         pending.pop()
-        value = real.value
-        if real.op == "call":
-            value = trace(value, dtype)
-        elif real.op == "constant":
-            value = _Exact(value)
+        value = _called(real.value, dtype) if real.op == "call" else real.value
         step = Step(real.op, tuple(number[id(x)] for x in real.args), value)
         number[id(real)] = steps.setdefault(step, len(steps))
-    return tuple(
-        Step(s.op, s.args, s.value.number if isinstance(s.value, _Exact) else s.value)
-        for s in steps
-    )
+    return tuple(steps)
 
 
-class _Exact:
-    """A constant that equals another only if the bits do (0 and -0 differ)."""
-
-    def __init__(self, number: Any) -> None:
-        self.number = number
-
-    def __hash__(self) -> int:
-        return hash(self.number.tobytes())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Exact) and self.number.tobytes() == other.number.tobytes()
+def _called(f: Rule | Program, dtype: str) -> Program:
+    """The program of an elementary function, given as its rule or traced already."""
+    if isinstance(f, Program):
+        return f
+    program = trace(f, dtype)
+    if program != trace(_FIRST_NAMED[program.name], dtype):
+        raise ValueError(
+            f"two elementary functions that differ are named {program.name!r}: rename this one"
+        )
+    return program

@@ -27,6 +27,10 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "gelu_tanh": lambda z: (
         z / 2 * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (z + 0.044715 * z**3)))
     ),
+    "mish": lambda z: z * mpmath.tanh(mpmath.log1p(mpmath.exp(z))),
+    "squareplus": lambda z: (z + mpmath.sqrt(z * z + 4)) / 2,
+    "hard_sigmoid": lambda z: min(max((z + 3) / 6, mpmath.mpf(0)), mpmath.mpf(1)),
+    "sine": mpmath.sin,
     "softmax": lambda z: z,  # its unit-wise part
 }
 

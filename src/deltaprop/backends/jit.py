@@ -153,7 +153,7 @@ def compiled(rule: Rule, dtype: np.dtype[Any]) -> Any:
 def _compiled(program: Program) -> Any:
     namespace = dict(OPERATIONS)
     for called in program.calls:
-        namespace[called.name] = _compiled(called)
+        namespace[called.symbol] = _compiled(called)
     constants: dict[str, tuple[str, Any]] = {}
 
     def constant(value: Any) -> str:

@@ -17,6 +17,7 @@ from deltaprop.activations import Activation
 from deltaprop.backends import reference
 from deltaprop.contract import Array, Fan, Kernels
 from deltaprop.losses import Loss
+from deltaprop.periodic import cos, sin
 from deltaprop.scalar import Rule, trace
 
 NATIVE: dict[Rule, Callable[..., Any]] = {
@@ -25,11 +26,13 @@ NATIVE: dict[Rule, Callable[..., Any]] = {
     el.log: np.log,
     el.log1p: np.log1p,
     el.tanh: np.tanh,
+    sin: np.sin,
+    cos: np.cos,
 }
 OPERATIONS = (
     reference.OPERATIONS
     | {"fma": lambda x, y, z: x * y + z}
-    | {f.__name__: native for f, native in NATIVE.items()}
+    | {trace(f, "float32").symbol: native for f, native in NATIVE.items()}
 )
 
 

@@ -30,7 +30,7 @@ class Unit:
         """The translation unit; its includes are found in kernels/."""
         programs: dict[str, Program] = {}
         for name, program in self.rules:
-            programs |= {called.name: called for called in program.calls} | {name: program}
+            programs |= {called.symbol: called for called in program.calls} | {name: program}
         functions = "\n".join(_function(name, program) for name, program in programs.items())
         return (
             f"typedef {CTYPES[self.dtype]} real;\n"
