@@ -24,13 +24,20 @@ contract arrays targets equations units
 devices devices.cache devices.memory devices.unit devices.nvrtc devices.host devices.cupy
 backends.reference backends.numpy backends.jit backends.vectors backends.edges backends.numba
 backends.cuda backends definition
-parameters parts bounds rounded net mlp topology blueprint graph convert given
-training files check mistakes search diagnosis digests ops data bench __init__ cli
+parameters parts bounds rounded net mlp topology blueprint exchange graph convert genomes
+training files check given mistakes search diagnosis digests ops layout drawing plot data bench
+__init__ cli_plot cli
 """
 ORDER = IN_ORDER.split()
 
 # A net's own methods that lead to modules built on nets; imported when they are called.
-LATE = {("net", "training"), ("net", "files"), ("mlp", "convert"), ("graph", "convert")}
+LATE = {
+    ("net", "training"),
+    ("net", "files"),
+    ("mlp", "convert"),
+    ("exchange", "convert"),
+    ("exchange", "genomes"),
+}
 
 
 def module(path: Path) -> str:

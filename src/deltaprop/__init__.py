@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from deltaprop import math, ops
+from deltaprop import math, ops, plot
 from deltaprop.activations import ACTIVATIONS, Activation
 from deltaprop.backends import BackendInfo, backends, use_backend
 from deltaprop.check import crosscheck, digest, gradcheck
@@ -45,6 +45,7 @@ __all__ = [
     "gradcheck",
     "math",
     "ops",
+    "plot",
     "use_backend",
 ]
 

@@ -1,4 +1,4 @@
-"""The command line: deltaprop info, check, train, bench."""
+"""The command line: deltaprop info, check, train, bench; others are in modules of their own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 import deltaprop as dp
 from deltaprop.backends import BACKENDS, CHOICES, resolve
+from deltaprop.cli_plot import plot as plot_command
 from deltaprop.data import Dataset, digits, read
 from deltaprop.devices.cache import cache_folder
 
@@ -298,6 +299,8 @@ def bench(names: tuple[str, ...], dtype: str, seconds: float, largest: float) ->
                 f" {timing.gflops:>9.2f} GFLOP/s"
             )
 
+
+main.add_command(plot_command)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Graphs from what others have: arrays of edges, layered nets."""
+"""Graphs from what others have: arrays of edges, networkx, layered nets."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.activations import Activation, activation_named
+from deltaprop.activations import ACTIVATIONS, Activation, activation_named
 from deltaprop.arrays import check_count
-from deltaprop.blueprint import Blueprint, Name, as_names, as_number
+from deltaprop.blueprint import Blueprint, Name, as_name, as_names, as_number
+from deltaprop.errors import GraphError, nearest
 from deltaprop.graph import Graph
 from deltaprop.mlp import MLP
 from deltaprop.scalar import DTYPES
+from deltaprop.topology import listed
 
 
 def from_arrays(
@@ -60,7 +62,7 @@ def from_arrays(
     weights = _weights(weight, len(ends[0]))
     if isinstance(inputs, (int, np.integer)):
         inputs = range(check_count("inputs", inputs))
-    first, last = as_names("inputs", inputs), as_names("outputs", outputs)
+    first, last = _numbers("inputs", inputs), _numbers("outputs", outputs)
     known = np.unique(np.concatenate([*ends, np.array(last)]))
     others = np.setdiff1d(known, np.array(first))
     names: list[Name] = [*first, *others.tolist()]
@@ -92,6 +94,15 @@ def _integers(name: str, x: Any) -> np.ndarray:
         raise ValueError(f"{name} must be 0 or more, got {x.min()}")
     numbers: np.ndarray = x.astype(np.int64)
     return numbers
+
+
+def _numbers(what: str, units: Any) -> list[Name]:
+    """Units that are numbers from 0."""
+    names = as_names(what, units)
+    wrong = [name for name in names if isinstance(name, str) or name < 0]
+    if wrong:
+        raise ValueError(f"{what} must be integers from 0, got {listed(wrong)}")
+    return names
 
 
 def _weights(weight: Any, edges: int) -> np.ndarray:
@@ -136,6 +147,168 @@ def _biases(units: np.ndarray, bias: Any) -> list[float | None]:
             f"got {values.dtype} {values.shape}"
         )
     return [as_number("bias", x) for x in values[units].tolist()]
+
+
+# --------------------------------------------------------------------------------- networkx
+
+ROLES = ("input", "output", "hidden")
+
+
+def from_networkx(
+    G: Any,
+    *,
+    inputs: Sequence[Name] | None = None,
+    outputs: Sequence[Name] | None = None,
+    seed: int = 0,
+    dtype: Any = None,
+    backend: str | None = None,
+) -> Graph:
+    """A graph from a networkx.DiGraph; its nodes are the units, in their order.
+
+    An edge attribute "weight" is the edge's; without one it is drawn (Glorot uniform,
+    PCG64(seed)). A node may have the attributes "activation" (without one: "identity" for
+    outputs, else "logistic") and "bias" (without one 0.0; None for a unit that has none); those
+    of inputs are not looked at.
+
+    Parameters
+    ----------
+    inputs, outputs
+        The nodes that are the columns of X and of Y. Without them: those whose attribute
+        "role" is "input" or "output", in the order of the attribute "column" if they have it,
+        else of the nodes. Where no node has that role either: the nodes that no edge leads
+        into are the inputs, those that none leads out of the outputs.
+    dtype
+        Without one, that of a graph made by `to_networkx`, else float32.
+
+    Raises
+    ------
+    TypeError
+        For anything but a networkx.DiGraph, and for nodes that are no str or int.
+    GraphError
+        Names what keeps the graph from having a forward sweep.
+    """
+    _check_digraph(G)
+    first = _with_role(G, "input", inputs, G.in_degree)
+    last = _with_role(G, "output", outputs, G.out_degree)
+    blueprint, is_output = Blueprint(len(first), last, list(first)), set(last)
+    for name, attributes in G.nodes.items():
+        if name not in blueprint.number:
+            default = "identity" if name in is_output else "logistic"
+            g = _activation_of(name, attributes.get("activation", default))
+            blueprint.unit(name, g, attributes.get("bias", 0.0))
+    edges = list(G.edges(data="weight"))
+    blueprint.source = np.array([blueprint.number[i] for i, _, _ in edges], np.int64)
+    blueprint.target = np.array([blueprint.number[j] for _, j, _ in edges], np.int64)
+    blueprint.weight = np.array([_weight_of(*edge) for edge in edges], np.float64)
+    if dtype is None:
+        dtype = G.graph.get("dtype", "float32")
+    return Graph.from_blueprint(blueprint, seed=seed, dtype=dtype, backend=backend)
+
+
+def _check_digraph(G: Any) -> None:
+    if not all(hasattr(G, name) for name in ("is_directed", "is_multigraph", "nodes", "edges")):
+        raise TypeError(f"wanted a networkx.DiGraph, got {type(G).__name__}")
+    if not G.is_directed():
+        raise TypeError(
+            "the edges of an undirected graph do not say which way they lead; make a "
+            "networkx.DiGraph of edges (source, target)"
+        )
+    if G.is_multigraph():
+        raise TypeError(
+            "a multigraph may have several edges from one unit to another; networkx.DiGraph(G) "
+            "keeps one of each"
+        )
+    for name in G.nodes:
+        try:
+            as_name(name)
+        except TypeError as error:
+            raise TypeError(
+                f"{error}; networkx.relabel_nodes(G, str) or "
+                "networkx.convert_node_labels_to_integers(G) names them so"
+            ) from error
+        role = G.nodes[name].get("role", "hidden")
+        if role not in ROLES:
+            raise ValueError(f"role of node {name!r} must be one of {ROLES}, got {role!r}")
+
+
+def _with_role(G: Any, role: str, given: Sequence[Name] | None, degree: Any) -> list[Name]:
+    """The inputs or the outputs: as given, by their role, or by their edges."""
+    if given is not None:
+        names = as_names(f"{role}s", given)
+        unknown = [name for name in names if name not in G]
+        if unknown:
+            hint = nearest(unknown[0], map(str, G))
+            raise GraphError(f"there is no node for {role} {listed(unknown)}{hint}")
+        return names
+    columns = {
+        as_name(name): attributes.get("column")
+        for name, attributes in G.nodes.items()
+        if attributes.get("role") == role
+    }
+    if columns:
+        return _by_column(columns)
+    alone = [name for name, edges in G.degree if not edges]
+    if alone:
+        raise GraphError(
+            f"no edge leads to or from {listed(alone)}: say what it is by inputs= and outputs=, "
+            'or by a node attribute "role"'
+        )
+    names = [as_name(name) for name, edges in degree if not edges]
+    if not names:
+        raise GraphError(f"no node is an {role}: name them by {role}s=")
+    return names
+
+
+def _by_column(columns: dict[Name, Any]) -> list[Name]:
+    """The names in the order of their columns, or as they stand where none has one."""
+    numbers = list(columns.values())
+    if all(number is None for number in numbers):
+        return list(columns)
+    if not all(isinstance(number, (int, np.integer)) for number in numbers):
+        raise ValueError(f'"column" must be a number at all of {listed(list(columns))} or at none')
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f'"column" is the same number at some of {listed(list(columns))}')
+    return sorted(columns, key=columns.__getitem__)
+
+
+def _activation_of(name: Name, activation: Any) -> Activation:
+    try:
+        return activation_named(activation)
+    except ValueError as error:
+        raise ValueError(f"node {name!r}: {error}") from error
+
+
+def _weight_of(source: Any, target: Any, weight: Any) -> float:
+    """NaN for one that is to be drawn."""
+    if weight is None:
+        return float("nan")
+    return as_number(f"the weight of edge {source!r} -> {target!r}", weight)
+
+
+def to_networkx(graph: Any) -> Any:
+    """The graph as a networkx.DiGraph with the attributes that `from_networkx` reads.
+
+    An activation that is not in deltaprop's table is its own attribute, others are names.
+    """
+    try:
+        import networkx
+    except ImportError as error:
+        raise ImportError("networkx is missing: pip install 'deltaprop[graph]'") from error
+    b = graph.blueprint()
+    G = networkx.DiGraph(dtype=graph.dtype.name)
+    for i, name in enumerate(b.names[: b.inputs]):
+        G.add_node(name, role="input", column=i)
+    for name, g, bias in zip(b.names[b.inputs :], b.activations, b.biases):
+        known = ACTIVATIONS.get(g.name) is g
+        G.add_node(name, role="hidden", activation=g.name if known else g, bias=bias)
+    for i, name in enumerate(b.outputs):
+        G.add_node(name, role="output", column=i)
+    for source, target, weight in zip(b.source, b.target, b.weight.tolist()):
+        G.add_edge(b.names[source], b.names[target], weight=weight)
+    return G
+
+
+# -------------------------------------------------------------------------------- layered nets
 
 
 def from_layers(net: MLP) -> Graph:

@@ -19,6 +19,7 @@ from deltaprop.blueprint import Blueprint, Name, as_names, as_number
 from deltaprop.bounds import unit_gradient_bounds
 from deltaprop.contract import Array, Kernels
 from deltaprop.equations import Batch, Outputs
+from deltaprop.exchange import Exchange
 from deltaprop.losses import Loss
 from deltaprop.net import TYPICAL_BATCH, Net
 from deltaprop.topology import Topology, wire
@@ -138,7 +139,7 @@ class _Finished:
         return wire(self.graph, self.kernels)
 
 
-class Graph(Net[UnitParameters]):
+class Graph(Exchange, Net[UnitParameters]):
     """A network of units without cycles: z_j = sum_i w_ji a_i + b_j, a_j = g_j(z_j).
 
         g = Graph(inputs=["x1", "x2"], outputs=["y"])
@@ -193,16 +194,6 @@ class Graph(Net[UnitParameters]):
             load_backend(self._choice)
         self._now: _Finished | None = None
 
-    @staticmethod
-    def from_arrays(source: Any, target: Any, weight: Any = None, **options: Any) -> Graph:
-        """A graph from edges, units being numbers: see `deltaprop.convert.from_arrays`.
-
-        Options: inputs, outputs, activation, output, bias, seed, dtype, backend.
-        """
-        from deltaprop.convert import from_arrays
-
-        return from_arrays(source, target, weight, **options)
-
     @classmethod
     def from_blueprint(
         cls,
@@ -226,8 +217,9 @@ class Graph(Net[UnitParameters]):
 
     def blueprint(self) -> Blueprint:
         """The graph as it is declared, with the parameters as they are now."""
+        graph = self.topology
         blueprint = self._blueprint.copy()
-        blueprint.keep(self.topology, self.kernels.arrays.to_numpy(self.parameters))
+        blueprint.keep(graph, self.kernels.arrays.to_numpy(self.parameters))
         return blueprint
 
     # ------------------------------------------------------------------------- building
