@@ -26,7 +26,7 @@ backends.reference backends.numpy backends.jit backends.vectors backends.edges b
 backends.cuda backends definition
 parameters parts bounds rounded net mlp topology blueprint exchange graph convert genomes
 training files check given mistakes search diagnosis digests ops layout drawing plot data bench
-__init__ cli_plot cli
+paths explain_text explain_latex explain __init__ cli_explain cli_plot cli
 """
 ORDER = IN_ORDER.split()
 
@@ -34,6 +34,7 @@ ORDER = IN_ORDER.split()
 LATE = {
     ("net", "training"),
     ("net", "files"),
+    ("net", "explain"),
     ("mlp", "convert"),
     ("exchange", "convert"),
     ("exchange", "genomes"),
@@ -117,7 +118,7 @@ def test_every_kernel_has_a_source_a_test_and_a_benchmark(stem: str) -> None:
 
 TEXTS = [
     path
-    for folder in ("src", "kernels", "tests", "benchmarks", "docs", "ci", ".ci")
+    for folder in ("src", "kernels", "tests", "benchmarks", "examples", "docs", "ci", ".ci")
     for path in sorted((ROOT / folder).rglob("*"))
     if path.is_file() and path.suffix not in (".pyc", ".npz", ".png")
 ] + [ROOT / "README.md", ROOT / "pyproject.toml"]

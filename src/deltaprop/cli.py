@@ -12,6 +12,7 @@ import numpy as np
 
 import deltaprop as dp
 from deltaprop.backends import BACKENDS, CHOICES, resolve
+from deltaprop.cli_explain import explain
 from deltaprop.cli_plot import plot as plot_command
 from deltaprop.data import Dataset, digits, read
 from deltaprop.devices.cache import cache_folder
@@ -300,6 +301,7 @@ def bench(names: tuple[str, ...], dtype: str, seconds: float, largest: float) ->
             )
 
 
+main.add_command(explain)
 main.add_command(plot_command)
 
 if __name__ == "__main__":

@@ -228,6 +228,36 @@ class Net(ABC, Generic[P]):
 
         return fit(self, X, Y, loss, **options)
 
+    def explain(
+        self,
+        weight: Any,
+        X: Array,
+        Y: Array,
+        loss: str | Loss | None = None,
+        sample_weight: Array | None = None,
+        max_paths: int = 12,
+    ) -> Any:
+        """dE/dw of one weight as the chain rule writes it, path by path, with its numbers.
+
+        Parameters
+        ----------
+        weight
+            ("x1", "h") or "x1 -> h" for an edge, "h" for the bias of a unit. Units of an `MLP`
+            are named as by `to_graph`; "0.W[1, 0]" and "0.b[1]" are understood as well.
+        X, Y, loss, sample_weight
+            As of `value_and_grad`; all is computed in float64.
+        max_paths
+            With more paths than that, the sum is written unit by unit.
+
+        Returns
+        -------
+        An `Explanation`, which prints as text and shows as LaTeX in a notebook. Raises
+        ValueError for a weight that is not there.
+        """
+        from deltaprop.explain import explain
+
+        return explain(self, weight, X, Y, loss, sample_weight, max_paths)
+
     def save(self, path: Any) -> None:
         """Writes the net to a safetensors file: see `deltaprop.files`."""
         from deltaprop.files import save
