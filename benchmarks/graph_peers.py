@@ -131,7 +131,7 @@ def torch_dense(task: Task) -> Gradient:
     columns, W = [torch.tensor(c) for c in task.columns], []
     for c, w in zip(columns, task.weights):
         W.append(torch.zeros(n, n).scatter_(1, c, torch.tensor(w)))
-    masks = [(x != 0).float() for x in W]
+    masks = [x != 0 for x in W]
 
     def masked(l: int, gradient: Any) -> Any:
         gradient *= masks[l]

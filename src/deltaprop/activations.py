@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
+from functools import cache
 
 from deltaprop import elementary as el
 from deltaprop.derivative import derivative
@@ -29,6 +30,13 @@ VERY_FAR = 1e9
 
 SQRT_8_OVER_PI = math.sqrt(8 / math.pi)
 SQRT_1_OVER_2PI = math.sqrt(1 / (2 * math.pi))
+
+
+@cache
+def _parameter(rule: Rule) -> str:
+    """The name of the one parameter of a rule."""
+    (name,) = inspect.signature(rule).parameters
+    return name
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,7 @@ class Activation:
     @property
     def slope_of(self) -> str:
         """ "a" or "z": what the slope is taken from."""
-        (parameter,) = inspect.signature(self.slope).parameters
-        return parameter
+        return _parameter(self.slope)
 
 
 def above(z: Real) -> Real:

@@ -310,7 +310,7 @@ def wire(graph: Topology, k: Kernels) -> Wiring:
             slice(*map(int, biases)) if biases[0] < biases[1] else None,
             fan(out_of, ends, rows) if passes_back else None,
             leaving_from(rows) if passes_back else None,
-            None if columns is None else there(columns),
+            there(columns) if isinstance(columns, np.ndarray) else columns,
         )
 
     inputs = slice(0, graph.inputs)
@@ -326,7 +326,9 @@ def wire(graph: Topology, k: Kernels) -> Wiring:
     )
 
 
-def _columns(outputs: Integers, units: Integers) -> Integers:
-    """Which outputs those units are."""
+def _columns(outputs: Integers, units: Integers) -> Integers | slice:
+    """Which outputs those units are; all of them in their order are a slice."""
+    if np.array_equal(outputs, units):
+        return slice(None)
     place = np.argsort(outputs)
     return place[np.searchsorted(outputs[place], units)]

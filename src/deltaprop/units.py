@@ -41,7 +41,7 @@ class Part(NamedTuple):
     biases: slice | None
     outgoing: Fan | None
     leaving: Array | None
-    columns: Array | None
+    columns: Array | slice | None
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,8 @@ def backward(
 
 def _output_delta(k: Kernels, part: Part, outputs: Outputs, batch: Batch, loss: Loss) -> Array:
     """delta (m, n) of the outputs in a part."""
+    if isinstance(part.columns, slice):
+        return equations.output_delta(k, outputs, part.activation, batch, loss)
     own = Outputs(*(x.take(part.columns, axis=1) for x in outputs))
     targets = replace(batch, Y=batch.Y.take(part.columns, axis=1))
     return equations.output_delta(k, own, part.activation, targets, loss)

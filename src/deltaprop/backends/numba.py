@@ -13,7 +13,7 @@ import numpy as np
 
 from deltaprop.activations import Activation
 from deltaprop.backends import reference
-from deltaprop.backends.edges import edge_gradients, edge_sums
+from deltaprop.backends.edges import edge_gradients, edge_sums, finish_delta, finish_forward
 from deltaprop.backends.jit import (
     LEVELS,
     compiled,
@@ -74,16 +74,19 @@ def apply(f: Rule, x: Array) -> Array:
 
 
 @cache
-def _bias_value(value: Rule, dtype: np.dtype[Any], bias: bool) -> Any:
+def _bias_value(value: Rule, dtype: np.dtype[Any], bias: bool, keep_z: bool) -> Any:
+    """a = g(z + b); with keep_z, z becomes z + b. Otherwise z and a are one: no loop reads both."""
     g = compiled(value, dtype)
 
     @kernel(dtype, "mVm")
     def bias_value(z, b, a):  # type: ignore[no-untyped-def]
-        for i in range(z.shape[0]):
-            for j in range(z.shape[1]):
-                if bias:
-                    z[i, j] = z[i, j] + b[j]
-                a[i, j] = g(z[i, j])
+        for i in range(a.shape[0]):
+            for j in range(a.shape[1]):
+                if keep_z:
+                    z[i, j] = z[i, j] + b[j] if bias else z[i, j]
+                    a[i, j] = g(z[i, j])
+                else:
+                    a[i, j] = g(a[i, j] + b[j] if bias else a[i, j])
 
     return bias_value
 
@@ -94,7 +97,7 @@ def dense_forward(
     z = _product(a_in, np.ascontiguousarray(W.T), LEAF_FEATURES)
     a = np.empty_like(z) if keep_z else z
     unused = W[0] if b is None else b
-    _bias_value(g.value, z.dtype, b is not None)(z, unused, a)
+    _bias_value(g.value, z.dtype, b is not None, keep_z)(z, unused, a)
     return (z if keep_z else None), a
 
 
@@ -214,48 +217,15 @@ def bias_gradient(delta: Array, out: Array | None) -> Array:
     return out
 
 
-def _edge_sums(x: Array, fan: Fan, w: Array, out: Array) -> None:
-    work = len(fan.peer) * x.shape[1]
-    _run(edge_sums, work, x.dtype, x, fan.start, fan.peer, w, LEAF_FEATURES, out)
-
-
-@cache
-def _unit_value(value: Rule, dtype: np.dtype[Any], bias: bool) -> Any:
-    g = compiled(value, dtype)
-
-    @kernel(dtype, "mVm")
-    def unit_value(z, b, a):  # type: ignore[no-untyped-def]
-        for j in range(z.shape[0]):
-            for i in range(z.shape[1]):
-                if bias:
-                    z[j, i] = z[j, i] + b[j]
-                a[j, i] = g(z[j, i])
-
-    return unit_value
-
-
 def edge_forward(
     a: Array, fan: Fan, w: Array, b: Array | None, g: Activation, keep_z: bool, out: Array | None
 ) -> tuple[Array | None, Array]:
     shape = len(fan.start) - 1, a.shape[1]
     out = np.empty(shape, a.dtype) if out is None else out
     z = np.empty(shape, a.dtype) if keep_z else out
-    _edge_sums(a, fan, w, z)
-    _unit_value(g.value, a.dtype, b is not None)(z, w if b is None else b, out)
+    finish = finish_forward(g.value, a.dtype, b is not None, keep_z)
+    _edge_sums(a, fan, w, finish, (a if b is None else b.reshape(-1, 1), z, out))
     return (z if keep_z else None), out
-
-
-@cache
-def _add_times_slope(slope: Rule, dtype: np.dtype[Any]) -> Any:
-    g_slope = compiled(slope, dtype)
-
-    @kernel(dtype, "MMMm")
-    def add_times_slope(own, sums, s, delta):  # type: ignore[no-untyped-def]
-        for i in range(delta.shape[0]):
-            for j in range(delta.shape[1]):
-                delta[i, j] = own[i, j] + sums[i, j] * g_slope(s[i, j])
-
-    return add_times_slope
 
 
 def edge_delta(
@@ -268,19 +238,21 @@ def edge_delta(
     out: Array | None,
 ) -> Array:
     out = np.empty_like(s) if out is None else out
-    sums = out if own is None else np.empty_like(s)
-    _edge_sums(delta, fan, w, sums)
-    if own is None:
-        _times_slope(g.slope, s.dtype)(sums, s)
-    else:
-        _add_times_slope(g.slope, s.dtype)(own, sums, s, out)
+    finish = finish_delta(g.slope, s.dtype, own is not None)
+    _edge_sums(delta, fan, w, finish, (s, out if own is None else np.require(own, None, "W"), out))
     return out
+
+
+def _edge_sums(x: Array, fan: Fan, w: Array, finish: Any, rows: tuple[Array, ...]) -> None:
+    work = len(fan.peer) * x.shape[1]
+    _run(edge_sums, work, x.dtype, x, fan.start, fan.peer, w, LEAF_FEATURES, finish, *rows)
 
 
 def edge_gradient(delta: Array, a: Array, target: Array, source: Array, out: Array | None) -> Array:
     out = np.empty(len(target), delta.dtype) if out is None else out
     work = len(target) * delta.shape[1]
-    _run(edge_gradients, work, delta.dtype, delta, a, target, source, LEAF_SAMPLES, out)
+    row = out.reshape(1, -1)
+    _run(edge_gradients, work, delta.dtype, delta, a, target, source, LEAF_SAMPLES, row)
     return out
 
 

@@ -6,10 +6,12 @@ independent of each other, so no sum depends on how many there are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from llvmlite import ir
+from numba import cfunc, from_dtype
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
@@ -81,6 +83,21 @@ def load(typing_context, x, i, j):  # type: ignore[no-untyped-def]
     return found(x, types.intp, types.intp), code
 
 
+def _first(builder: Any, vector_type: Vector, count: Any) -> Any:
+    """The mask of the first `count` lanes."""
+    lanes = ir.VectorType(INT32, vector_type.lanes)
+    nothing = ir.Constant(lanes, ir.Undefined)
+    limit = builder.insert_element(nothing, builder.trunc(count, INT32), INT32(0))
+    limit = builder.shuffle_vector(limit, nothing, ir.Constant(lanes, [0] * vector_type.lanes))
+    return builder.icmp_signed("<", ir.Constant(lanes, list(range(vector_type.lanes))), limit)
+
+
+def _masked(builder: Any, name: str, vector_type: Vector, result: Any, *args: Any) -> Any:
+    called = ir.FunctionType(result, [x.type for x in args])
+    name = f"llvm.masked.{name}.v{vector_type.lanes}f{vector_type.real.bitwidth}.p0"
+    return builder.call(cgutils.get_or_insert_function(builder.module, called, name), args)
+
+
 @intrinsic
 def load_some(typing_context, x, i, j, count):  # type: ignore[no-untyped-def]
     """x[i, j:j + count], count <= lanes; other lanes are 0, and what lies there is not read."""
@@ -89,18 +106,9 @@ def load_some(typing_context, x, i, j, count):  # type: ignore[no-untyped-def]
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         *place, count_ = args
         address = _vector_at(builder, found, _address(context, builder, x, *place))
-        lanes = ir.VectorType(INT32, found.lanes)
-        number = ir.Constant(lanes, list(range(found.lanes)))
-        nothing = ir.Constant(lanes, ir.Undefined)
-        limit = builder.insert_element(nothing, builder.trunc(count_, INT32), INT32(0))
-        limit = builder.shuffle_vector(limit, nothing, ir.Constant(lanes, [0] * found.lanes))
-        mask = builder.icmp_signed("<", number, limit)
+        align, mask = INT32(x.dtype.bitwidth // 8), _first(builder, found, count_)
         zeros = ir.Constant(found.kind, [0.0] * found.lanes)
-        called = ir.FunctionType(found.kind, [address.type, INT32, mask.type, found.kind])
-        name = f"llvm.masked.load.v{found.lanes}f{found.real.bitwidth}.p0"
-        masked_load = cgutils.get_or_insert_function(builder.module, called, name)
-        alignment = INT32(x.dtype.bitwidth // 8)
-        return builder.call(masked_load, [address, alignment, mask, zeros])
+        return _masked(builder, "load", found, found.kind, address, align, mask, zeros)
 
     return found(x, types.intp, types.intp, types.intp), code
 
@@ -115,6 +123,20 @@ def store(typing_context, v, x, i, j):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(v, x, types.intp, types.intp), code
+
+
+@intrinsic
+def store_some(typing_context, v, x, i, j, count):  # type: ignore[no-untyped-def]
+    """x[i, j:j + count] = the first `count` lanes of v."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value, *place, count_ = args
+        address = _vector_at(builder, v, _address(context, builder, x, *place))
+        align, mask = INT32(x.dtype.bitwidth // 8), _first(builder, v, count_)
+        _masked(builder, "store", v, ir.VoidType(), value, address, align, mask)
+        return context.get_dummy_value()
+
+    return types.void(v, x, types.intp, types.intp, types.intp), code
 
 
 @intrinsic
@@ -179,3 +201,47 @@ def chain(typing_context, d, j, a, source, e, last, i, s):  # type: ignore[no-un
         return chain_
 
     return s(d, types.intp, a, source, *integers, types.intp, s), code
+
+
+# A function by its address: what a kernel compiled once calls for the rule of the day.
+
+
+def finish(dtype: Any) -> Callable[[Any], int]:
+    """A decorator that compiles (sums, s, t, out, width), pointers to rows, to an address."""
+    row = types.CPointer(from_dtype(dtype))
+    compiled = cfunc(types.void(row, row, row, row, types.intp))
+    return lambda function: _kept(compiled(function))
+
+
+_compiled: list[Any] = []
+
+
+def _kept(function: Any) -> int:
+    """The address of a compiled function that is never freed."""
+    _compiled.append(function)
+    address: int = function.address
+    return address
+
+
+@intrinsic
+def call_finish(typing_context, function, sums, s, t, out, j, i, width):  # type: ignore[no-untyped-def]
+    """function(sums[0, 0:], s[j, i:], t[j, i:], out[j, i:], width); of an s (n, 1), s[j, 0:]."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function_, sums_, s_, t_, out_, j_, i_, width_ = args
+        zero = j_.type(0)
+        shape = cgutils.unpack_tuple(
+            builder, context.make_array(s)(context, builder, s_).shape, count=2
+        )
+        column = builder.select(builder.icmp_signed("==", shape[1], zero.type(1)), zero, i_)
+        rows = [
+            _address(context, builder, sums, sums_, zero, zero),
+            _address(context, builder, s, s_, j_, column),
+            _address(context, builder, t, t_, j_, i_),
+            _address(context, builder, out, out_, j_, i_),
+        ]
+        called = ir.FunctionType(ir.VoidType(), [*(row.type for row in rows), width_.type])
+        builder.call(builder.inttoptr(function_, called.as_pointer()), [*rows, width_])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, sums, s, t, out, *[types.intp] * 3), code
