@@ -208,7 +208,7 @@ def chain(typing_context, d, j, a, source, e, last, i, s):  # type: ignore[no-un
 
 def finish(dtype: Any) -> Callable[[Any], int]:
     """A decorator that compiles (sums, s, t, out, width), pointers to rows, to an address."""
-    row = types.CPointer(from_dtype(dtype))
+    row = types.CPointer(from_dtype(dtype))  # type: ignore[attr-defined]
     compiled = cfunc(types.void(row, row, row, row, types.intp))
     return lambda function: _kept(compiled(function))
 
