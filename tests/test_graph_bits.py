@@ -110,6 +110,20 @@ def test_parts_of_a_batch(exact, dtype) -> None:
         assert_same_bits(gradients.flat, whole.flat)
 
 
+def test_a_cpu_takes_a_large_batch_in_parts(exact, monkeypatch) -> None:
+    """As many samples as a cache holds: the bits are those of the whole batch."""
+    net, batch = task((3, 5, 2), "tanh", "half_mse", 333, dtype="float32")
+    g = net.to_graph()
+    monkeypatch.setattr("deltaprop.graph.NUMBERS_IN_CACHE", 1 << 20)
+    error, whole = g.to("reference").value_and_grad(*batch)
+    for least, numbers in ((64, 1), (64, 10 * 128), (128, 10 * 100)):
+        monkeypatch.setattr("deltaprop.graph.LEAST_PART", least)
+        monkeypatch.setattr("deltaprop.graph.NUMBERS_IN_CACHE", numbers)
+        part_error, gradients = g.to(exact).value_and_grad(*batch)
+        assert part_error.hex() == error.hex()
+        assert_same_bits(gradients.flat, whole.flat)
+
+
 def sparse(units: int, edges: int, backend: str, dtype: str = "float32") -> dp.Graph:
     """Ten levels, every unit with as many edges from the level before."""
     random = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from deltaprop.activations import IDENTITY, Activation
 from deltaprop.contract import Array, Kernels
@@ -35,6 +35,18 @@ class Gradient(NamedTuple):
 
     W: Array
     b: Array | None
+
+
+class OutputArrays(Protocol):
+    """z and a (m, n) of the outputs."""
+
+    @property
+    def z(self) -> Array:
+        """The pre-activations."""
+
+    @property
+    def a(self) -> Array:
+        """The activations."""
 
 
 class Outputs(NamedTuple):
@@ -93,7 +105,7 @@ def slope_argument(trace: Trace, l: int, g: Activation) -> Array:
     return trace.a[l] if g.slope_of == "a" else trace.z[l]
 
 
-def sum_of_errors(k: Kernels, outputs: Outputs, batch: Batch, loss: Loss) -> Array:
+def sum_of_errors(k: Kernels, outputs: OutputArrays, batch: Batch, loss: Loss) -> Array:
     """sum_i w_i e_i, an array of one element: the loss before its scale."""
     s = outputs.a if loss.of == "a" else outputs.z
     if loss.of == "log_softmax":
@@ -104,7 +116,9 @@ def sum_of_errors(k: Kernels, outputs: Outputs, batch: Batch, loss: Loss) -> Arr
     return k.weight_gradient(e, batch.weights, None)
 
 
-def output_delta(k: Kernels, outputs: Outputs, g: Activation, batch: Batch, loss: Loss) -> Array:
+def output_delta(
+    k: Kernels, outputs: OutputArrays, g: Activation, batch: Batch, loss: Loss
+) -> Array:
     """delta^L = dE/dz^L. With a canonical link the slope has cancelled: it is 1."""
     g = IDENTITY if loss.link else g
     scale = loss.delta_scale(batch.samples, batch.outputs)

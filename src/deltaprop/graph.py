@@ -18,12 +18,15 @@ from deltaprop.backends import load as load_backend
 from deltaprop.blueprint import Blueprint, Name, as_names, as_number
 from deltaprop.bounds import unit_gradient_bounds
 from deltaprop.contract import Array, Kernels
-from deltaprop.equations import Batch, Outputs
+from deltaprop.devices.memory import NumpyArrays
+from deltaprop.equations import Batch, OutputArrays
 from deltaprop.exchange import Exchange
 from deltaprop.losses import Loss
 from deltaprop.net import TYPICAL_BATCH, Net
 from deltaprop.topology import Topology, wire
-from deltaprop.units import UnitTrace, Wiring
+from deltaprop.units import UnitOutputs, UnitTrace, Wiring
+
+LEAST_PART, NUMBERS_IN_CACHE = 256, 1 << 20
 
 
 class Rows(Mapping[Name, Array]):
@@ -310,7 +313,7 @@ class Graph(Exchange, Net[UnitParameters]):
         now = self._finished
         return units.forward(now.kernels, now.wiring, self.parameters, X, keep_z)
 
-    def _forward_outputs(self, X: Array) -> Outputs:
+    def _forward_outputs(self, X: Array) -> OutputArrays:
         return self._forward(X).outputs
 
     def _sweep(self, X: Array, batch: Batch, loss: Loss) -> tuple[Array, Array]:
@@ -320,6 +323,13 @@ class Graph(Exchange, Net[UnitParameters]):
         gradient = k.arrays.empty(self.parameters.shape, X.dtype)
         units.backward(k, now.wiring, self.parameters, trace, batch, loss, gradient)
         return error, gradient
+
+    def _part(self) -> int | None:
+        """On a CPU, as many samples as its caches hold for all units: rows lie that far apart."""
+        if not isinstance(self.kernels.arrays, NumpyArrays):
+            return None
+        fit = NUMBERS_IN_CACHE // self.topology.units
+        return max(LEAST_PART, 1 << fit.bit_length() >> 1)
 
     def _bounds(self, X: np.ndarray, batch: Batch, loss: Loss, u: float) -> np.ndarray:
         here = self.to("numpy", "float64")
@@ -377,7 +387,7 @@ class Graph(Exchange, Net[UnitParameters]):
         a[:-1], a[-1] = given, 1
         wiring = self._finished.wiring
         parts = [z[_after(part.rows, graph.inputs)] for part in wiring.parts]
-        return UnitTrace(a, parts, units.outputs(k, wiring, a, parts))
+        return UnitTrace(a, parts, UnitOutputs(k, wiring, a, parts))
 
 
 def _after(rows: slice, inputs: int) -> slice:

@@ -12,7 +12,7 @@ from deltaprop import equations
 from deltaprop.activations import Activation
 from deltaprop.arrays import as_input, back_to, check_count, check_rate
 from deltaprop.contract import LEAF_SAMPLES, Array, Kernels
-from deltaprop.equations import Batch, Outputs
+from deltaprop.equations import Batch, OutputArrays
 from deltaprop.losses import Loss, loss_named
 from deltaprop.parts import in_parts
 from deltaprop.targets import as_targets, as_weights
@@ -66,12 +66,16 @@ class Net(ABC, Generic[P]):
         """`flat`, one number for each parameter, seen as the parameters are."""
 
     @abstractmethod
-    def _forward_outputs(self, X: Array) -> Outputs:
+    def _forward_outputs(self, X: Array) -> OutputArrays:
         """z and a of the outputs, for X where the backend has it."""
 
     @abstractmethod
     def _sweep(self, X: Array, batch: Batch, loss: Loss) -> tuple[Array, Array]:
         """sum_i w_i e_i and the gradient, one flat array: forward and backward."""
+
+    def _part(self) -> int | None:
+        """How many samples at a time are fastest, a multiple of 64; None for all of them."""
+        return None
 
     @abstractmethod
     def _bounds(self, X: np.ndarray, batch: Batch, loss: Loss, u: float) -> np.ndarray:
@@ -149,10 +153,8 @@ class Net(ABC, Generic[P]):
         def sweep(X: Array, batch: Batch) -> tuple[Array, Array]:
             return self._sweep(X, batch, chosen)
 
-        if micro_batch is None:
-            error, gradient = sweep(X, batch)
-        else:
-            error, gradient = in_parts(self.kernels, sweep, X, batch, _check_part(micro_batch))
+        part = self._part() if micro_batch is None else _check_part(micro_batch)
+        error, gradient = in_parts(self.kernels, sweep, X, batch, part or len(X))
         return (lambda: self._scaled(error, batch, chosen)), gradient
 
     def loss(

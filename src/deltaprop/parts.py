@@ -40,6 +40,8 @@ def blocks(leaves: int, part: int) -> Iterator[tuple[int, int]]:
 
 def in_parts(k: Kernels, sweep: Sweep, X: Array, batch: Batch, part: int) -> tuple[Array, Array]:
     """As `sweep` of the whole batch, with at most `part` samples at a time, a multiple of 64."""
+    if part >= len(X):
+        return sweep(X, batch)
     nodes: list[Node] = []
     for start, size in blocks(-(-len(X) // LEAF_SAMPLES), part // LEAF_SAMPLES):
         rows = slice(start * LEAF_SAMPLES, (start + size) * LEAF_SAMPLES)

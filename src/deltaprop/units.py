@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from deltaprop import equations
@@ -62,12 +63,43 @@ class Wiring:
     inputs_leaving: Array
 
 
+@dataclass(frozen=True)
+class UnitOutputs:
+    """z and a (m, n) of the outputs, samples as rows: put together when they are asked for."""
+
+    k: Kernels
+    wiring: Wiring
+    rows_of_a: Array
+    z_parts: Sequence[Array | None]
+
+    @cached_property
+    def z(self) -> Array:
+        """The pre-activations."""
+        return self._together(self.z_parts)
+
+    @cached_property
+    def a(self) -> Array:
+        """The activations; a softmax takes the whole row."""
+        last = [part for part in self.wiring.parts if part.columns is not None]
+        if last[0].activation.rowwise:
+            return self.k.softmax(self.z)
+        return self._together([self.rows_of_a[part.rows] for part in self.wiring.parts])
+
+    def _together(self, of_parts: Sequence[Array | None]) -> Array:
+        x = self.rows_of_a
+        found = self.k.arrays.empty((x.shape[1], self.wiring.outputs), x.dtype)
+        for part, of_part in zip(self.wiring.parts, of_parts):
+            if part.columns is not None:
+                found[:, part.columns] = of_part.T  # type: ignore[union-attr]
+        return found
+
+
 class UnitTrace(NamedTuple):
     """a (units + 1, m), z (n, m) of each part that keeps it, and the outputs."""
 
     a: Array
     z: Sequence[Array | None]
-    outputs: Outputs
+    outputs: UnitOutputs
 
 
 def forward(
@@ -89,23 +121,11 @@ def forward(
         b = None if part.biases is None else parameters[part.biases]
         z_part, _ = k.edge_forward(a, part.incoming, w, b, g, kept, a[rows])
         z.append(z_part)
-    return UnitTrace(a, z, outputs(k, wiring, a, z))
-
-
-def outputs(k: Kernels, wiring: Wiring, a: Array, z: Sequence[Array | None]) -> Outputs:
-    """z and a of the outputs, samples as rows; a softmax takes the whole row."""
-    shape = (a.shape[1], wiring.outputs)
-    found = Outputs(k.arrays.empty(shape, a.dtype), k.arrays.empty(shape, a.dtype))
-    last = [(part, z_part) for part, z_part in zip(wiring.parts, z) if part.columns is not None]
-    for part, z_part in last:
-        found.z[:, part.columns] = z_part.T  # type: ignore[union-attr]
-        found.a[:, part.columns] = a[part.rows].T
-    if not last[0][0].activation.rowwise:
-        return found
-    p = k.softmax(found.z)
-    for part, _ in last:
-        a[part.rows] = p[:, part.columns].T
-    return Outputs(found.z, p)
+    outputs = UnitOutputs(k, wiring, a, z)
+    for part in wiring.parts:
+        if part.columns is not None and part.activation.rowwise:
+            a[part.rows] = outputs.a[:, part.columns].T
+    return UnitTrace(a, z, outputs)
 
 
 def backward(
@@ -133,13 +153,14 @@ def backward(
     return delta
 
 
-def _output_delta(k: Kernels, part: Part, outputs: Outputs, batch: Batch, loss: Loss) -> Array:
+def _output_delta(k: Kernels, part: Part, outputs: UnitOutputs, batch: Batch, loss: Loss) -> Array:
     """delta (m, n) of the outputs in a part."""
-    if isinstance(part.columns, slice):
-        return equations.output_delta(k, outputs, part.activation, batch, loss)
-    own = Outputs(*(x.take(part.columns, axis=1) for x in outputs))
-    targets = replace(batch, Y=batch.Y.take(part.columns, axis=1))
-    return equations.output_delta(k, own, part.activation, targets, loss)
+    g, columns = part.activation, part.columns
+    if isinstance(columns, slice):
+        return equations.output_delta(k, outputs, g, batch, loss)
+    own = Outputs(outputs.z.take(columns, axis=1), outputs.a.take(columns, axis=1))
+    targets = replace(batch, Y=batch.Y.take(columns, axis=1))
+    return equations.output_delta(k, own, g, targets, loss)
 
 
 def input_gradient(
