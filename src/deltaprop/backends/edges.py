@@ -1,8 +1,8 @@
 """Sums over the edges of a graph as compiled loops.
 
 The samples of a unit lie side by side in memory. A sum over edges is computed for a tile of
-samples at once, four vectors of them; in a sum over samples a lane is an edge, and the edges of
-one unit go through the samples abreast.
+samples, four vectors, at once; in a sum over samples a lane is an edge, and the edges of one unit
+go through the samples abreast.
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ from deltaprop.backends.vectors import (
 )
 from deltaprop.scalar import Rule
 
+WIDTH = 16 * BYTES
+"""Bytes of a row for which the sums over a unit's edges are computed at a time."""
+
 
 @jit
-def _leaf_of_tile(x, peer, w, first, last, i, nodes, top):  # type: ignore[no-untyped-def]
-    """nodes[top] = the leaf over edges first, ..., last - 1 for four vectors of samples i, ..."""
+def _leaf_of_tile(x, peer, w, first, last, i, nodes, top, k):  # type: ignore[no-untyped-def]
+    """nodes[top, k:] = the leaf over edges first, ..., last - 1 for four vectors of samples."""
     s0 = s1 = s2 = s3 = splat(x.dtype.type(0))
     lanes = BYTES // x.itemsize
     for e in range(first, last):
@@ -48,31 +51,30 @@ def _leaf_of_tile(x, peer, w, first, last, i, nodes, top):  # type: ignore[no-un
         s1 = vector_fma(w_e, load(x, row, i + lanes), s1)
         s2 = vector_fma(w_e, load(x, row, i + 2 * lanes), s2)
         s3 = vector_fma(w_e, load(x, row, i + 3 * lanes), s3)
-    store(s0, nodes, top, 0)
-    store(s1, nodes, top, lanes)
-    store(s2, nodes, top, 2 * lanes)
-    store(s3, nodes, top, 3 * lanes)
+    store(s0, nodes, top, k)
+    store(s1, nodes, top, k + lanes)
+    store(s2, nodes, top, k + 2 * lanes)
+    store(s3, nodes, top, k + 3 * lanes)
 
 
 @jit
-def _leaf_of_part(x, peer, w, first, last, i, width, nodes, top):  # type: ignore[no-untyped-def]
-    """As `_leaf_of_tile`, for `width` samples: one vector after another."""
-    lanes = BYTES // x.itemsize
-    for v in range(0, width, lanes):
-        count = min(lanes, width - v)
-        s = splat(x.dtype.type(0))
-        for e in range(first, last):
-            s = vector_fma(splat(w[e]), load_some(x, peer[e], i + v, count), s)
-        store(s, nodes, top, v)
+def _leaf_of_vector(x, peer, w, first, last, i, count, nodes, top, k):  # type: ignore[no-untyped-def]
+    """As `_leaf_of_tile`, for `count` samples of one vector."""
+    s = splat(x.dtype.type(0))
+    for e in range(first, last):
+        s = vector_fma(splat(w[e]), load_some(x, peer[e], i, count), s)
+    store(s, nodes, top, k)
 
 
 @jit
 def _leaf(x, peer, w, first, last, i, width, nodes, top):  # type: ignore[no-untyped-def]
     """nodes[top, :width] = the leaf over edges first, ..., last - 1 for samples i, ..."""
-    if width == nodes.shape[1]:
-        _leaf_of_tile(x, peer, w, first, last, i, nodes, top)
-    else:
-        _leaf_of_part(x, peer, w, first, last, i, width, nodes, top)
+    lanes = BYTES // x.itemsize
+    tiles = width // (4 * lanes) * (4 * lanes)
+    for k in range(0, tiles, 4 * lanes):
+        _leaf_of_tile(x, peer, w, first, last, i + k, nodes, top, k)
+    for k in range(tiles, width, lanes):
+        _leaf_of_vector(x, peer, w, first, last, i + k, min(lanes, width - k), nodes, top, k)
 
 
 @jit
@@ -98,19 +100,19 @@ def edge_sums(dtype: np.dtype[Any], parallel: bool) -> Any:
 
     def sums(x, start, peer, w, leaf, function, s, t, out, tiny, kept):  # type: ignore[no-untyped-def]
         n, m = out.shape
-        tasks = n * -(-m // tile)
+        tasks = n * -(-m // most)
         share = -(-tasks // parts)
         for part in numba.prange(parts):
             if tiny * x.dtype.type(1) == 0:
                 kept[0] = 0
-            nodes = np.empty((LEVELS, tile), x.dtype)
+            nodes = np.empty((LEVELS, most), x.dtype)
             for task in range(part * share, min((part + 1) * share, tasks)):
-                j, i = task % n, task // n * tile
-                width = min(tile, m - i)
+                j, i = task % n, task // n * most
+                width = min(most, m - i)
                 _edge_sum(x, peer, w, leaf, start[j], start[j + 1], i, width, nodes)
                 call_finish(function, nodes, s, t, out, j, i, width)
 
-    parts, tile = (64 if parallel else 1), 4 * BYTES // dtype.itemsize
+    parts, most = (64 if parallel else 1), WIDTH // dtype.itemsize
     return kernel(dtype, "MLIViiMmmrv", parallel)(sums)
 
 
