@@ -26,7 +26,7 @@ backends.reference backends.numpy backends.jit backends.vectors backends.edges b
 backends.cuda backends definition
 parameters parts bounds rounded net mlp topology blueprint exchange graph convert genomes
 training files check given mistakes search diagnosis digests ops layout drawing plot data bench
-paths explain_text explain_latex explain __init__ cli_explain cli_plot cli
+paths explain_text explain_latex explain __init__ cli_samples cli_explain cli_plot cli
 """
 ORDER = IN_ORDER.split()
 

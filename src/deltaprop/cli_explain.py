@@ -7,6 +7,7 @@ from typing import Any
 import click
 import numpy as np
 
+from deltaprop.cli_samples import sample_options, samples
 from deltaprop.explain import MAX_PATHS, as_graph
 from deltaprop.files import load
 from deltaprop.graph import Graph
@@ -30,23 +31,10 @@ def two_paths() -> tuple[Graph, np.ndarray, np.ndarray]:
     return g, np.array([[0.05, 0.1]]), np.array([[0.01, 0.99]])
 
 
-def _rows(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
-    """Samples from "0.05,0.1" each: an array (m, n), or None."""
-    try:
-        rows = [[float(x) for x in value.split(",")] for value in values]
-    except ValueError:
-        raise click.BadParameter("give numbers such as 0.05,0.1") from None
-    if len({len(row) for row in rows}) > 1:
-        raise click.BadParameter("each sample must have as many numbers")
-    return np.array(rows) if rows else None
-
-
 @click.command()
 @click.argument("net", type=click.Path(), required=False)
 @click.option("--weight", help="An edge, 'x1 -> h' or '0.W[1, 0]', or 'h' for its bias.")
-@click.option("--x", multiple=True, callback=_rows, help="A sample: 0.05,0.1. May be repeated.")
-@click.option("--y", multiple=True, callback=_rows, help="Its targets: 0.01,0.99; or a label.")
-@click.option("--loss", help="half_sse, half_mse, mse, cross_entropy, binary_cross_entropy.")
+@sample_options
 @click.option("--max-paths", default=MAX_PATHS, show_default=True, help="Beyond it, unit by unit.")
 @click.option("--latex", is_flag=True, help="LaTeX instead of text.")
 def explain(
@@ -54,6 +42,7 @@ def explain(
     weight: str | None,
     x: np.ndarray | None,
     y: np.ndarray | None,
+    data: str | None,
     loss: str | None,
     max_paths: int,
     latex: bool,
@@ -63,7 +52,7 @@ def explain(
     NET is a file that deltaprop saved; without one, a small graph is explained. Without a
     weight, all are listed and the first is explained.
     """
-    model, X, Y = _task(net, x, y)
+    model, X, Y = _task(net, x, y, data)
     if net is None and loss is None:
         loss = "half_sse"
     if weight is None:
@@ -77,19 +66,15 @@ def explain(
 
 
 def _task(
-    path: str | None, X: np.ndarray | None, Y: np.ndarray | None
-) -> tuple[Net[Any], np.ndarray, np.ndarray]:
+    path: str | None, X: np.ndarray | None, Y: np.ndarray | None, data: str | None
+) -> tuple[Net[Any], Any, Any]:
     """The net and the samples, those of the built-in graph where none are given."""
-    if path is None:
-        net: Net[Any]
-        net, X_, Y_ = two_paths()
-        return net, X_ if X is None else X, Y_ if Y is None else Y
-    if X is None or Y is None:
-        raise click.UsageError("a net of yours needs a sample: --x and --y")
-    net = load(path)
-    is_labels = net._output_activations[0].rowwise and Y.shape[1] == 1 != net.outputs
-    if is_labels and np.array_equal(Y, np.rint(Y)):
-        return net, X, Y[:, 0].astype(np.int64)
+    if path is None and X is None and Y is None and data is None:
+        return two_paths()
+    net = load(path) if path else two_paths()[0]
+    X, Y = samples(net, X, Y, data, np.float64)
+    if X is None:
+        raise click.UsageError("a net of yours needs a sample: --x and --y, or --data")
     return net, X, Y
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 import numpy as np
 
 from deltaprop import plot as pictures
-from deltaprop.data import read
+from deltaprop.cli_samples import sample_options, samples
 from deltaprop.files import load
 from deltaprop.graph import Graph
-from deltaprop.net import Net
 
 
 def small_graph() -> Graph:
@@ -41,17 +38,6 @@ def small_graph() -> Graph:
     return g
 
 
-def _rows(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
-    """Samples from "0.05,0.1" each: an array (m, n), or None."""
-    try:
-        rows = [[float(x) for x in value.split(",")] for value in values]
-    except ValueError:
-        raise click.BadParameter("give numbers such as 0.05,0.1") from None
-    if len({len(row) for row in rows}) > 1:
-        raise click.BadParameter("each sample must have as many numbers")
-    return np.array(rows) if rows else None
-
-
 @click.command()
 @click.argument("net", type=click.Path(), required=False)
 @click.option(
@@ -61,10 +47,7 @@ def _rows(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     type=click.Path(dir_okay=False, writable=True),
     help="A .png, .svg or .pdf file.",
 )
-@click.option("--x", multiple=True, callback=_rows, help="A sample: 0.05,0.1. May be repeated.")
-@click.option("--y", multiple=True, callback=_rows, help="Its targets: 0.01,0.99; or a label.")
-@click.option("--data", type=click.Path(), help="A .npz or .csv file instead of --x and --y.")
-@click.option("--loss", help="half_sse, half_mse, mse, cross_entropy, binary_cross_entropy.")
+@sample_options
 def plot(
     net: str | None,
     out: str,
@@ -79,7 +62,7 @@ def plot(
     their targets, edges are coloured by the gradient and each unit has its delta.
     """
     model = load(net) if net else small_graph()
-    X, Y = _samples(model, x, y, data)
+    X, Y = samples(model, x, y, data, model.dtype)
     if X is None and loss is not None:
         raise click.UsageError("a loss needs samples: --x and --y, or --data")
     try:
@@ -87,23 +70,3 @@ def plot(
     except ImportError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{model!r}\n{'weights' if X is None else 'gradient'} drawn in {out}")
-
-
-def _samples(
-    net: Net[Any], X: np.ndarray | None, Y: np.ndarray | None, data: str | None
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """X and Y as the net takes them, or None and None."""
-    if data is not None:
-        if X is not None or Y is not None:
-            raise click.UsageError("give --data, or --x and --y")
-        X, Y = read(data).X, read(data).Y
-    if (X is None) != (Y is None):
-        raise click.UsageError("a sample and its targets go together: --x and --y")
-    if X is None or Y is None:
-        return None, None
-    rowwise = net._output_activations[0].rowwise
-    if rowwise and Y.ndim == 2 and Y.shape[1] == 1 != net.outputs and np.all(np.rint(Y) == Y):
-        Y = Y[:, 0].astype(np.int64)
-    elif not rowwise and Y.ndim == 1:
-        Y = Y[:, None]
-    return X.astype(net.dtype), Y if Y.ndim == 1 else Y.astype(net.dtype)
