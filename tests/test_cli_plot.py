@@ -11,8 +11,8 @@ from matplotlib import pyplot
 
 import deltaprop as dp
 from commands import refused, well, write_flowers
-from deltaprop import drawing
 from deltaprop.cli_plot import small_graph
+from deltaprop.plot import drawing
 
 
 @pytest.fixture

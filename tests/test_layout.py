@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 import deltaprop as dp
-from deltaprop import layout
-from deltaprop.layout import places, routes, spots
+from deltaprop.plot import layout
+from deltaprop.plot.layout import places, routes, spots
 
 
 def random_graph(units: int, edges: int, seed: int = 0, inputs: int = 20) -> dp.Graph:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deltaprop.layout import routes, spots
+from deltaprop.plot.layout import routes, spots
 from deltaprop.topology import Integers, Topology
 
 BLUE, GREY, ORANGE = "#0b559f", "#cfcfcf", "#c8500a"

@@ -9,12 +9,12 @@ import numpy as np
 from deltaprop.arrays import check_count
 from deltaprop.check import to_numpy
 from deltaprop.contract import Array
-from deltaprop.drawing import Picture, draw, inches, style_of
 from deltaprop.graph import Graph, GraphBack, UnitParameters
-from deltaprop.layout import places
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP, Back
 from deltaprop.parameters import Parameters
+from deltaprop.plot.drawing import Picture, draw, inches, style_of
+from deltaprop.plot.layout import places
 from deltaprop.topology import Topology
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from deltaprop.paths import (
+from deltaprop.explain.paths import (
     Contributions,
     Delta,
     Factor,

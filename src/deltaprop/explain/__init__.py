@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop import equations, explain_latex, explain_text
+from deltaprop import equations
 from deltaprop.activations import IDENTITY
 from deltaprop.arrays import check_count
 from deltaprop.blueprint import Name
 from deltaprop.check import to_numpy
 from deltaprop.contract import Array
 from deltaprop.equations import Batch, Outputs
+from deltaprop.explain import latex as as_latex
+from deltaprop.explain import text as as_text
+from deltaprop.explain.paths import Contributions, Factor, Path, Sweep, UnitNumbers, Weight, total
 from deltaprop.graph import Graph, GraphBack, GraphTrace
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP
 from deltaprop.net import Net
-from deltaprop.paths import Contributions, Factor, Path, Sweep, UnitNumbers, Weight, total
 from deltaprop.topology import listed
 
 MAX_PATHS = 12
@@ -35,13 +37,13 @@ class Explanation(Contributions):
     """
 
     def __str__(self) -> str:
-        return explain_text.text(self)
+        return as_text.text(self)
 
     __repr__ = __str__
 
     def latex(self) -> str:
         """The derivation as an `aligned` environment of LaTeX."""
-        return explain_latex.latex(self)
+        return as_latex.latex(self)
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
