@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 import deltaprop as dp
 from conftest import EXACT, assert_same_bits, sample
 from graphs import random_graphs
+from kernels.helpers import ordered_dot
 from tasks import UNITWISE, task
 
 quick = settings(
@@ -98,6 +99,32 @@ def test_every_activation_of_a_layered_net(exact, name) -> None:
 def test_a_layered_net_wider_than_a_leaf(exact, sizes, bias) -> None:
     net, batch = task(sizes, "logistic", "half_mse", 130, bias=bias, dtype="float32")
     assert_same_as_layers(net.to(exact), batch)
+
+
+@pytest.mark.parametrize("specified", ["reference", *EXACT])
+def test_sums_run_in_the_order_of_declaration(specified, dtype) -> None:
+    """Of the units at the other ends, which is not that of evaluation: far is behind near."""
+    differ = 0
+    for seed in range(20):
+        w = sample(6, dtype, seed)
+        g = dp.Graph(["x"], ["y"], dtype=dtype, backend=specified)
+        for name in ("far", "near", "h", "y"):
+            g.unit(name, "identity", bias=None)
+        edges = ["x h", "h near", "near far", "h far", "far y", "near y"]
+        for edge, value in zip(edges, w):
+            g.edge(*edge.split(), float(value))
+        trace = g.forward(sample((1, 1), dtype, seed + 100))
+        back = g.backward(trace, np.zeros((1, 1), dtype), "half_sse")
+        _, _, _, h_far, far_y, near_y = w
+        h_near = w[1]
+        a, delta = trace.a, back.delta
+        incoming = [np.array([far_y, near_y]), np.array([a["far"][0], a["near"][0]])]
+        outgoing = [np.array([h_far, h_near]), np.array([delta["far"][0], delta["near"][0]])]
+        assert_same_bits(trace.z["y"][0], ordered_dot(*incoming, 256), "z of y")
+        assert_same_bits(delta["h"][0], ordered_dot(*outgoing, 256), "delta of h")
+        for x, v in (incoming, outgoing):
+            differ += ordered_dot(x, v, 256) != ordered_dot(x[::-1], v[::-1], 256)
+    assert differ > 5  # the order is seen
 
 
 def test_parts_of_a_batch(exact, dtype) -> None:
