@@ -11,11 +11,13 @@ from deltaprop.diagnosis import BackpropCheck, Verdict, check_backprop
 from deltaprop.digests import check_digests
 from deltaprop.equations import Gradient, Layer, Trace
 from deltaprop.errors import BackendUnavailableError, GraphError, ModelFileError
+from deltaprop.files import load
 from deltaprop.graph import Graph
 from deltaprop.losses import LOSSES, Loss
 from deltaprop.mlp import MLP, Back
 from deltaprop.parameters import Parameters
 from deltaprop.training import History
+from deltaprop.unit_arrays import GraphBack, GraphTrace, UnitParameters
 
 __all__ = [
     "ACTIVATIONS",
@@ -28,13 +30,16 @@ __all__ = [
     "BackpropCheck",
     "Gradient",
     "Graph",
+    "GraphBack",
     "GraphError",
+    "GraphTrace",
     "History",
     "Layer",
     "Loss",
     "ModelFileError",
     "Parameters",
     "Trace",
+    "UnitParameters",
     "Verdict",
     "activation",
     "backends",
@@ -43,6 +48,7 @@ __all__ = [
     "crosscheck",
     "digest",
     "gradcheck",
+    "load",
     "math",
     "ops",
     "plot",

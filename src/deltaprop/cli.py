@@ -129,7 +129,7 @@ def check(
         sys.exit(0 if _check_digests(chosen) else 1)
     dataset = _dataset(data)
     if model:
-        net = dp.MLP.load(model, "reference")
+        net = dp.load(model, "reference")
     else:
         net = _new_net(dataset, hidden, activation, dtype=dtype, backend="reference")
     click.echo(f"{net!r}\n{dataset.name}: {len(dataset.X)} samples\n")

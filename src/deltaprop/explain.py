@@ -10,16 +10,16 @@ import numpy as np
 from deltaprop import equations, explain_latex, explain_text
 from deltaprop.activations import IDENTITY
 from deltaprop.arrays import check_count
-from deltaprop.blueprint import Name
 from deltaprop.check import to_numpy
 from deltaprop.contract import Array
 from deltaprop.equations import Batch, Outputs
-from deltaprop.graph import Graph, GraphBack, GraphTrace
+from deltaprop.graph import Graph
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP
+from deltaprop.names import Name, listed
 from deltaprop.net import Net
 from deltaprop.paths import Contributions, Factor, Path, Sweep, UnitNumbers, Weight, total
-from deltaprop.topology import listed
+from deltaprop.unit_arrays import GraphBack, GraphTrace
 
 MAX_PATHS = 12
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from deltaprop.blueprint import Name
 from deltaprop.explain_text import TERMS, UNITS, abridged, more
+from deltaprop.names import Name
 from deltaprop.paths import Contributions, Delta, Factor, Path, Weight, product, total
 
 FORMS = {
