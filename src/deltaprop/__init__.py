@@ -1,6 +1,7 @@
 """deltaprop: backpropagation kernels for CPU and GPU whose gradients agree to the last bit."""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from deltaprop import math, ops, plot
 from deltaprop.activations import ACTIVATIONS, Activation
@@ -19,6 +20,9 @@ from deltaprop.parameters import Parameters
 from deltaprop.training import History
 from deltaprop.unit_arrays import GraphBack, GraphTrace, UnitParameters
 
+if TYPE_CHECKING:
+    from deltaprop.explain import Explanation
+
 __all__ = [
     "ACTIVATIONS",
     "LOSSES",
@@ -28,6 +32,7 @@ __all__ = [
     "BackendInfo",
     "BackendUnavailableError",
     "BackpropCheck",
+    "Explanation",
     "Gradient",
     "Graph",
     "GraphBack",
@@ -54,6 +59,16 @@ __all__ = [
     "plot",
     "use_backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What few programs name is imported when it is named."""
+    if name == "Explanation":
+        from deltaprop.explain import Explanation
+
+        return Explanation
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 try:
     __version__ = version("deltaprop")

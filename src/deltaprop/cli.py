@@ -106,7 +106,7 @@ def _with_net_options(command: Any) -> Any:
 
 
 @main.command()
-@click.option("--net", "model", type=click.Path(), help="A net saved by deltaprop.")
+@click.option("--net", "model", type=click.Path(), help="A net or graph saved by deltaprop.")
 @click.option("--data", type=click.Path(), help="A .npz or .csv file; the digits otherwise.")
 @_with_net_options
 @click.option("--backend", "names", multiple=True, type=BACKEND, help="Only these backends.")

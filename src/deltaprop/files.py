@@ -244,7 +244,7 @@ def _other_kind(name: str) -> str:
     if name not in FORMATS:
         return ""
     kind = FORMATS[name][0].__name__
-    return f": it holds {'an' if kind == 'MLP' else 'a'} {kind}; {kind}.load or deltaprop.load reads it"
+    return f"; {kind}.load reads it, and so does deltaprop.load"
 
 
 def _read(file: _File, backend: str | None, kind: type[N]) -> N:
