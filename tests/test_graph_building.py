@@ -35,14 +35,18 @@ special = st.sampled_from([np.nan, np.inf, -np.inf, -0.0, 1e-45, 5e-324])
 class Building(RuleBasedStateMachine):
     """`units` has (activation, bias or None), `edges` weights; a weight of None is to be drawn."""
 
-    @initialize(dtype=st.sampled_from(["float32", "float64"]))
-    def begin(self, dtype: str) -> None:
+    @initialize(
+        dtype=st.sampled_from(["float32", "float64"]), units=st.permutations(NAMES[len(INPUTS) :])
+    )
+    def begin(self, dtype: str, units: list[Any]) -> None:
         self.g = dp.Graph(INPUTS, OUTPUTS, dtype=dtype, backend="numpy")
         self.units: dict[Hashable, tuple[str, Any]] = {}
         self.edges: dict[tuple[Hashable, Hashable], Any] = {}
-        for name in OUTPUTS:
-            self.unit(name, "tanh", 0.5)
-            self.edge(("x", name), 0.25)
+        for i, name in enumerate(units):
+            self.unit(name, "tanh", 0.5 + i)
+        for i, ends in enumerate(itertools.combinations(NAMES, 2)):
+            if ends[1] not in INPUTS:
+                self.edge(ends, 0.25 * i)
 
     # ------------------------------------------------------------------- what the steps do
 
