@@ -148,6 +148,20 @@ def test_names_that_only_look_like_a_unit() -> None:
     assert g[np.int64(1), np.int32(2)] == g[1, 2] == 0.5
 
 
+def test_numbers_that_the_dtype_cannot_hold() -> None:
+    g = two_paths("float32")
+    for key in ("h", ("x1", "h")):
+        with pytest.raises(ValueError, match=r"must be finite in float32, got 1e\+39"):
+            g[key] = 1e39
+    assert (g["h"], g["x1", "h"]) == (0.5, 0.5)
+    g["h"] = np.finfo("float32").max
+    g.edge("x2", "y1", -1e39)
+    with pytest.raises(dp.GraphError, match=r"float32 cannot hold .* 'x2' -> 'y1', -1e\+39"):
+        g.predict(X.astype("float32"))
+    g.remove_edge("x2", "y1")
+    assert g["h"] == np.finfo("float32").max
+
+
 def test_a_hint_keeps_the_case_of_the_name() -> None:
     g = dp.Graph(["x"], ["HH1"])
     g.unit("HH1")

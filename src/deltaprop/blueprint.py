@@ -56,8 +56,9 @@ class Blueprint:
         """
         self.source, self.target = np.asarray(source, np.int64), np.asarray(target, np.int64)
         if weight is None:
-            weight = [None] * len(self.source)
-        self.weight, self.drawn = _given(weight)
+            self.weight, self.drawn = np.zeros(len(source)), np.ones(len(source), bool)
+        else:
+            self.weight, self.drawn = _given(weight)
 
     def copy(self) -> Blueprint:
         """Another one, to which other units may be added."""

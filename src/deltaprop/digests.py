@@ -198,7 +198,10 @@ def committed_digests() -> dict[str, dict[str, str]]:
 
 
 def check_digests(backend: str) -> Sequence[str]:
-    """The fixed nets whose gradients on a backend have other bits than they must; none is right."""
+    """The fixed nets and graphs whose gradients on a backend have other bits than they must.
+
+    None is right.
+    """
     wanted = committed_digests()
     return [
         f"{dtype} {name}"

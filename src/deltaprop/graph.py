@@ -18,6 +18,7 @@ from deltaprop.blueprint import Blueprint
 from deltaprop.bounds import unit_gradient_bounds
 from deltaprop.contract import Array, Kernels
 from deltaprop.equations import Batch, Outputs
+from deltaprop.errors import GraphError
 from deltaprop.exchange import Exchange
 from deltaprop.losses import Loss
 from deltaprop.names import Name, as_names
@@ -167,7 +168,7 @@ class Graph(Exchange, Net[UnitParameters]):
     def _finished(self) -> _Finished:
         if self._now is None:
             graph = self._blueprint.topology()
-            flat = self._blueprint.values(graph, self._seed).astype(self.dtype)
+            flat = _rounded(self._blueprint.values(graph, self._seed), self.dtype, graph)
             self._now = _finish(graph, flat, self._choice)
         return self._now
 
@@ -309,6 +310,17 @@ class Graph(Exchange, Net[UnitParameters]):
 def _after(rows: slice, inputs: int) -> slice:
     """Those rows, counted from the first unit that is no input."""
     return slice(rows.start - inputs, rows.stop - inputs)
+
+
+def _rounded(values: np.ndarray, dtype: np.dtype[Any], graph: Topology) -> np.ndarray:
+    """The declared numbers in the graph's dtype. `GraphError` for one that is too large for it."""
+    with np.errstate(over="ignore"):
+        flat = values.astype(dtype)
+    lost = np.flatnonzero(np.isinf(flat) & np.isfinite(values))
+    if lost.size:
+        where = UnitParameters(flat, graph).where(int(lost[0]))
+        raise GraphError(f"{dtype} cannot hold the number of {where}, {values[lost[0]]}")
+    return flat
 
 
 def _finish(graph: Topology, flat: np.ndarray, backend: str) -> _Finished:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from deltaprop.blueprint import as_number
 from deltaprop.contract import Array
 from deltaprop.names import Name
@@ -48,7 +50,11 @@ class UnitParameters:
         return float(self.flat[self._graph.position(key)])
 
     def __setitem__(self, key: Name | tuple[Name, Name], value: float) -> None:
-        self.flat[self._graph.position(key)] = as_number(f"the number of {key!r}", value)
+        position, what = self._graph.position(key), f"the number of {key!r}"
+        number, largest = as_number(what, value), float(np.finfo(self.flat.dtype).max)
+        if abs(number) > largest:
+            raise ValueError(f"{what} must be finite in {self.flat.dtype}, got {value}")
+        self.flat[position] = number
 
     @property
     def weights(self) -> Array:
