@@ -85,6 +85,27 @@ def test_check_of_ones_own_net_and_data(flowers: Path, folder: Path) -> None:
     assert dp.digest(net.to("reference").value_and_grad(X, Y)[1])[:16] in out
 
 
+def test_check_of_a_graph(flowers: Path, folder: Path) -> None:
+    g = dp.Graph(2, ["no", "yes"], dtype="float64", backend="numpy", seed=9)
+    g.unit("no", "softmax", bias=None)
+    g.unit("yes", "softmax")
+    for source, target in (("x1", "yes"), ("x2", "yes"), ("x1", "no")):
+        g.edge(source, target)
+    g.save(folder / "own.graph")
+    out = well("check", "--net", "own.graph", "--data", flowers)
+    assert "Graph(2 inputs, 2 units, 3 edges, 2 outputs; float64" in out
+    assert re.search(r"^backend +weights +biases +digest of gradient +seconds$", out, re.MULTILINE)
+    assert re.search(r"^numba +0 +0 +differing bits ", out, re.MULTILINE)
+    g.remove_unit("yes")
+    g.unit("yes", "softmax", bias=None)
+    g.edge("x2", "yes")
+    g.save(folder / "own.graph")
+    out = well("check", "--net", "own.graph", "--data", flowers, "--backend", "cpu")
+    assert re.search(r"^backend +weights +digest of gradient +seconds$", out, re.MULTILINE)
+    refused("check", "--net", "own.graph", words=["X must have shape (m, 2), got (1797, 64)"])
+    refused("check", "--net", flowers, words=["flowers.csv", "not a whole safetensors file"])
+
+
 @pytest.mark.parametrize("name", ["numba", "numpy"])
 def test_check_fails_when_a_backend_is_wrong(
     flowers: Path, monkeypatch: pytest.MonkeyPatch, name: str

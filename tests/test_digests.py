@@ -11,7 +11,15 @@ from conftest import EXACT
 from deltaprop import digests
 from deltaprop.activations import ACTIVATIONS
 from deltaprop.check import digest
-from deltaprop.digests import FIXED_NETS, build, check_digests, committed_digests, lattice
+from deltaprop.digests import (
+    FIXED,
+    FIXED_GRAPHS,
+    FIXED_NETS,
+    build,
+    check_digests,
+    committed_digests,
+    lattice,
+)
 from deltaprop.losses import LOSSES
 from deltaprop.scalar import DTYPES
 
@@ -22,7 +30,7 @@ HOW = 'python -c "from deltaprop import digests; print(digests.table())"'
 def test_the_table_is_committed():
     """One digest for each net and dtype, and none else."""
     table = committed_digests()
-    names = [fixed.name for fixed in FIXED_NETS]
+    names = [fixed.name for fixed in FIXED]
     assert len(set(names)) == len(names)
     found = {dtype: sorted(table.get(dtype, {})) for dtype in DTYPES}
     assert found == {dtype: sorted(names) for dtype in DTYPES}, f"write digests.json anew: {HOW}"
@@ -60,6 +68,20 @@ def test_the_nets_use_every_rule():
     assert {f.loss for f in FIXED_NETS} == set(LOSSES)
 
 
+def test_the_graphs_have_what_layers_have_not():
+    """Outputs that lead on, edges past a level, sums of more than one leaf in both directions."""
+    graphs = [fixed.net("float32").topology for fixed in FIXED_GRAPHS]
+    leads_on, wide, fans_out = graphs
+    assert np.isin(leads_on.outputs, leads_on.source).sum() == 2
+    assert len({leads_on.activations[i - leads_on.inputs] for i in leads_on.outputs}) == 3
+    assert np.bincount(wide.target).max() > 256
+    assert np.bincount(fans_out.source).max() > 256
+    assert {g.name for g in fans_out.activations} > {"softmax"}
+    for graph in graphs:
+        assert np.any(np.diff([graph.levels[graph.source], graph.levels[graph.target]], axis=0) > 1)
+        assert 0 < graph.biased.sum() < len(graph.biased)
+
+
 # ---------------------------------------------------------------------------------- inputs
 
 
@@ -83,7 +105,7 @@ def is_short(x, bits):
     return bool(np.all(scaled == np.rint(scaled)) and np.all(np.abs(x) < 4))
 
 
-@pytest.mark.parametrize("fixed", FIXED_NETS, ids=lambda fixed: fixed.name)
+@pytest.mark.parametrize("fixed", FIXED, ids=lambda fixed: fixed.name)
 def test_inputs_are_the_same_in_both_dtypes(fixed):
     """They are numbers of at most 24 bits, so float32 holds them."""
     narrow, wide = (build(fixed, dtype, "reference") for dtype in DTYPES)

@@ -350,7 +350,7 @@ def test_arrays_that_cannot_be() -> None:
     for source, target, options, error, message in (
         ([0.0], [1], {}, TypeError, "source must be a list of integers"),
         ([0], [1, 2], {}, ValueError, "one length, got 1 and 2"),
-        ([-1], [1], {}, ValueError, "source must be 0 or more, got -1"),
+        ([-1], [1], {}, ValueError, r"source must be from 0 to 2\^63 - 1, got -1"),
         ([0, 0], [1, 1], {}, dp.GraphError, "an edge is there twice: 0 -> 1"),
         ([0, 1], [1, 0], {}, dp.GraphError, "an edge leads into an input: 1 -> 0"),
         ([0], [1], {"weight": [1.0, 2.0]}, ValueError, r"weight must have shape \(1,\)"),

@@ -19,13 +19,13 @@ PACKAGE = ROOT / "src" / "deltaprop"
 
 # Every module, each after all that it imports.
 IN_ORDER = """
-errors scalar fma subnormals periodic elementary math derivative formula activations losses
+errors names scalar fma subnormals periodic elementary math derivative formula activations losses
 contract arrays targets equations units
 devices devices.cache devices.memory devices.unit devices.nvrtc devices.host devices.cupy
 backends.reference backends.numpy backends.jit backends.vectors backends.edges backends.numba
 backends.cuda backends definition
-parameters parts bounds rounded net mlp topology blueprint exchange graph convert genomes
-training files check given mistakes search diagnosis digests ops
+parameters parts bounds rounded net mlp topology blueprint unit_arrays exchange graph convert
+genomes training files check given mistakes search diagnosis digests ops
 plot.layout plot.drawing plot data bench
 explain.paths explain.text explain.latex explain __init__ cli_samples cli_explain cli_plot cli
 """

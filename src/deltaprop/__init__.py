@@ -1,6 +1,7 @@
 """deltaprop: backpropagation kernels for CPU and GPU whose gradients agree to the last bit."""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from deltaprop import math, ops, plot
 from deltaprop.activations import ACTIVATIONS, Activation
@@ -11,11 +12,16 @@ from deltaprop.diagnosis import BackpropCheck, Verdict, check_backprop
 from deltaprop.digests import check_digests
 from deltaprop.equations import Gradient, Layer, Trace
 from deltaprop.errors import BackendUnavailableError, GraphError, ModelFileError
+from deltaprop.files import load
 from deltaprop.graph import Graph
 from deltaprop.losses import LOSSES, Loss
 from deltaprop.mlp import MLP, Back
 from deltaprop.parameters import Parameters
 from deltaprop.training import History
+from deltaprop.unit_arrays import GraphBack, GraphTrace, UnitParameters
+
+if TYPE_CHECKING:
+    from deltaprop.explain import Explanation
 
 __all__ = [
     "ACTIVATIONS",
@@ -26,15 +32,19 @@ __all__ = [
     "BackendInfo",
     "BackendUnavailableError",
     "BackpropCheck",
+    "Explanation",
     "Gradient",
     "Graph",
+    "GraphBack",
     "GraphError",
+    "GraphTrace",
     "History",
     "Layer",
     "Loss",
     "ModelFileError",
     "Parameters",
     "Trace",
+    "UnitParameters",
     "Verdict",
     "activation",
     "backends",
@@ -43,11 +53,22 @@ __all__ = [
     "crosscheck",
     "digest",
     "gradcheck",
+    "load",
     "math",
     "ops",
     "plot",
     "use_backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What few programs name is imported when it is named."""
+    if name == "Explanation":
+        from deltaprop.explain import Explanation
+
+        return Explanation
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 try:
     __version__ = version("deltaprop")

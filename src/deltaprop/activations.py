@@ -14,6 +14,8 @@ import inspect
 import math
 from dataclasses import dataclass
 from functools import cache
+from pickle import PicklingError, UnpicklingError
+from typing import Any
 
 from deltaprop import elementary as el
 from deltaprop.derivative import derivative
@@ -59,6 +61,22 @@ class Activation:
                 f"the slope of activation {self.name!r} takes {self.slope_of!r}; its parameter "
                 "must be named a (the output) or z (the pre-activation)"
             )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its name: whoever reads it must have defined it, too."""
+        if ACTIVATIONS.get(self.name) is not self:
+            raise PicklingError(
+                f"activation {self.name!r} is not in deltaprop's table: cannot be pickled. "
+                "Define it with deltaprop.activation"
+            )
+        return _defined, (self.name,)
+
+    def __copy__(self) -> Activation:
+        """Itself: it never changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Activation:
+        return self
 
     @property
     def slope_of(self) -> str:
@@ -152,6 +170,16 @@ _ALL = (
     Activation("softmax", lambda z: z, lambda a: 1, rowwise=True),
 )
 ACTIVATIONS = {g.name: g for g in _ALL}
+
+
+def _defined(name: str) -> Activation:
+    """The activation that a pickle names."""
+    if name not in ACTIVATIONS:
+        raise UnpicklingError(
+            f"the pickle uses activation {name!r}, which is not defined in this process: define "
+            f"it with deltaprop.activation({name!r}, ...) first, as it was when pickled"
+        )
+    return ACTIVATIONS[name]
 
 
 def activation_named(name: str | Activation) -> Activation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,32 +11,8 @@ import numpy as np
 
 from deltaprop.activations import Activation
 from deltaprop.errors import GraphError, nearest
-from deltaprop.topology import Integers, Topology, listed
-
-Name = str | int
-"""What a unit may be called."""
-
-
-def as_name(name: Any) -> Name:
-    """A unit's name, or TypeError."""
-    if isinstance(name, str) and name:
-        return name
-    if isinstance(name, (int, np.integer)) and not isinstance(name, bool):
-        return int(name)
-    raise TypeError(f"a unit is named by a str or an int, got {name!r}")
-
-
-def as_names(what: str, names: Any) -> list[Name]:
-    """Names that are given together: none twice, at least one."""
-    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
-        raise TypeError(f"{what} must list the names of units, got {names!r}")
-    found = [as_name(name) for name in names]
-    if not found:
-        raise ValueError(f"{what} must name at least one unit")
-    if len(set(found)) < len(found):
-        twice = [name for name in dict.fromkeys(found) if found.count(name) > 1]
-        raise ValueError(f"{what} names {listed(twice)} more than once")
-    return found
+from deltaprop.names import Name, as_name, listed
+from deltaprop.topology import Integers, Topology
 
 
 def as_number(what: str, value: Any) -> float:
@@ -52,7 +28,8 @@ def as_number(what: str, value: Any) -> float:
 class Blueprint:
     """Units and edges in the order of their declaration, inputs first.
 
-    A bias of None means that the unit has none; a weight of NaN is to be drawn.
+    A bias of None means that the unit has none. `drawn` marks the edges whose weight is not
+    given: `values` draws it. A weight that is NaN has become so in training, and stays.
     """
 
     inputs: int
@@ -60,19 +37,37 @@ class Blueprint:
     names: list[Name]
     activations: list[Activation] = field(default_factory=list)
     biases: list[float | None] = field(default_factory=list)
-    source: Integers = field(default_factory=lambda: np.empty(0, np.int64))
-    target: Integers = field(default_factory=lambda: np.empty(0, np.int64))
-    weight: np.ndarray = field(default_factory=lambda: np.empty(0))
-    _added: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.number = {name: i for i, name in enumerate(self.names)}
+        self._added: dict[tuple[int, int], float | None] = {}
+        none = np.empty(0, np.int64)
+        self.connect(none, none)
+
+    def connect(
+        self,
+        source: Integers,
+        target: Integers,
+        weight: np.ndarray | Sequence[float | None] | None = None,
+    ) -> None:
+        """Declares all edges at once, between numbers of units (edges,).
+
+        `weight` (edges,) has None where one is to be drawn; None for all of them.
+        """
+        self.source, self.target = np.asarray(source, np.int64), np.asarray(target, np.int64)
+        if weight is None:
+            self.weight, self.drawn = np.zeros(len(source)), np.ones(len(source), bool)
+        else:
+            self.weight, self.drawn = _given(weight)
 
     def copy(self) -> Blueprint:
         """Another one, to which other units may be added."""
-        arrays = self.source.copy(), self.target.copy(), self.weight.copy(), self._added.copy()
-        lists = self.outputs, self.names.copy(), self.activations.copy(), self.biases.copy()
-        return Blueprint(self.inputs, *lists, *arrays)
+        lists = self.names.copy(), self.activations.copy(), self.biases.copy()
+        other = Blueprint(self.inputs, self.outputs.copy(), *lists)
+        other.source, other.target = self.source.copy(), self.target.copy()
+        other.weight, other.drawn = self.weight.copy(), self.drawn.copy()
+        other._added = self._added.copy()
+        return other
 
     @property
     def edges(self) -> int:
@@ -99,8 +94,50 @@ class Blueprint:
             raise GraphError(f"an edge leads into an input: {edge}")
         if ends in self._added or bool(np.any((self.source == ends[0]) & (self.target == ends[1]))):
             raise GraphError(f"an edge is there twice: {edge}")
-        value = math.nan if weight is None else as_number(f"the weight of edge {edge}", weight)
+        value = None if weight is None else as_number(f"the weight of edge {edge}", weight)
         self._added[ends] = value
+
+    def remove_edge(self, source: Any, target: Any) -> None:
+        """Takes an edge back."""
+        ends = self._unit(source), self._unit(target)
+        self._settle()
+        kept = (self.source != ends[0]) | (self.target != ends[1])
+        if kept.all():
+            raise GraphError(f"no edge leads from {source!r} to {target!r}")
+        self._keep_edges(kept)
+
+    def remove_unit(self, name: Any) -> None:
+        """Takes a unit back, and every edge that leads to it or from it."""
+        number = self._unit(name)
+        if number < self.inputs:
+            raise GraphError(f"{name!r} is an input: the columns of X stay as they are")
+        self._settle()
+        self._keep_edges((self.source != number) & (self.target != number))
+        self.source -= self.source > number
+        self.target -= self.target > number
+        for of_units, place in (
+            (self.names, number),
+            (self.activations, number - self.inputs),
+            (self.biases, number - self.inputs),
+        ):
+            del of_units[place]
+        self.number = {name: i for i, name in enumerate(self.names)}
+
+    def _keep_edges(self, kept: np.ndarray) -> None:
+        self.source, self.target = self.source[kept], self.target[kept]
+        self.weight, self.drawn = self.weight[kept], self.drawn[kept]
+
+    def _settle(self) -> None:
+        """Puts the edges that were added into the arrays."""
+        if not self._added:
+            return
+        ends = np.array(list(self._added), np.int64)
+        weight, drawn = _given(list(self._added.values()))
+        self.source = np.concatenate([self.source, ends[:, 0]])
+        self.target = np.concatenate([self.target, ends[:, 1]])
+        self.weight = np.concatenate([self.weight, weight])
+        self.drawn = np.concatenate([self.drawn, drawn])
+        self._added = {}
 
     def _unit(self, name: Any) -> int:
         name = as_name(name)
@@ -110,12 +147,7 @@ class Blueprint:
 
     def topology(self) -> Topology:
         """The graph that was declared, checked."""
-        if self._added:
-            ends = np.array(list(self._added), np.int64)
-            self.source = np.concatenate([self.source, ends[:, 0]])
-            self.target = np.concatenate([self.target, ends[:, 1]])
-            self.weight = np.concatenate([self.weight, list(self._added.values())])
-            self._added = {}
+        self._settle()
         missing = [name for name in self.outputs if name not in self.number]
         if missing:
             raise GraphError(f"there is no unit for output {listed(missing)}")
@@ -145,7 +177,8 @@ class Blueprint:
         fan_out = np.bincount(graph.source, minlength=graph.units)[graph.source]
         random = np.random.Generator(np.random.PCG64(seed))
         drawn = random.uniform(-1, 1, len(self.weight)) * np.sqrt(6 / (fan_in + fan_out))
-        self.weight = np.where(np.isnan(self.weight), drawn, self.weight)
+        self.weight = np.where(self.drawn, drawn, self.weight)
+        self.drawn = np.zeros_like(self.drawn)
         order = graph.order
         biases = [self.biases[i] for i in order.unit[order.biased] - self.inputs]
         return np.concatenate([self.weight[order.edge], np.array(biases, np.float64)])
@@ -156,3 +189,11 @@ class Blueprint:
         self.weight[order.edge] = values[: len(order.edge)]
         for i, b in zip(order.unit[order.biased] - self.inputs, values[len(order.edge) :]):
             self.biases[i] = float(b)
+
+
+def _given(weight: np.ndarray | Sequence[float | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (edges,) in float64, and which of them are to be drawn."""
+    if isinstance(weight, np.ndarray):
+        return weight.astype(np.float64), np.zeros(len(weight), bool)
+    drawn = np.array([w is None for w in weight], bool)
+    return np.array([0.0 if w is None else w for w in weight], np.float64), drawn

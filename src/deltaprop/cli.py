@@ -106,7 +106,7 @@ def _with_net_options(command: Any) -> Any:
 
 
 @main.command()
-@click.option("--net", "model", type=click.Path(), help="A net saved by deltaprop.")
+@click.option("--net", "model", type=click.Path(), help="A net or graph saved by deltaprop.")
 @click.option("--data", type=click.Path(), help="A .npz or .csv file; the digits otherwise.")
 @_with_net_options
 @click.option("--backend", "names", multiple=True, type=BACKEND, help="Only these backends.")
@@ -129,7 +129,7 @@ def check(
         sys.exit(0 if _check_digests(chosen) else 1)
     dataset = _dataset(data)
     if model:
-        net = dp.MLP.load(model, "reference")
+        net = dp.load(model, "reference")
     else:
         net = _new_net(dataset, hidden, activation, dtype=dtype, backend="reference")
     click.echo(f"{net!r}\n{dataset.name}: {len(dataset.X)} samples\n")

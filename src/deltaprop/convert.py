@@ -9,12 +9,15 @@ import numpy as np
 
 from deltaprop.activations import ACTIVATIONS, Activation, activation_named
 from deltaprop.arrays import check_count
-from deltaprop.blueprint import Blueprint, Name, as_name, as_names, as_number
+from deltaprop.blueprint import Blueprint, as_number
 from deltaprop.errors import GraphError, nearest
 from deltaprop.graph import Graph
 from deltaprop.mlp import MLP
+from deltaprop.names import Name, as_name, as_names, listed
 from deltaprop.scalar import DTYPES
-from deltaprop.topology import listed
+
+LARGEST = np.iinfo(np.int64).max
+"""The largest number that names a unit in an array of edges."""
 
 
 def from_arrays(
@@ -66,20 +69,18 @@ def from_arrays(
     known = np.unique(np.concatenate([*ends, np.array(last)]))
     others = np.setdiff1d(known, np.array(first))
     names: list[Name] = [*first, *others.tolist()]
-    number = np.zeros(int(max(known[-1], *first)) + 1, np.int64)
-    number[np.array(names, np.int64)] = np.arange(len(names))
+    by_id = np.argsort(np.array(names, np.int64))
+    source, target = [by_id[np.searchsorted(names, x, sorter=by_id)] for x in ends]
     blueprint = Blueprint(
         len(first),
         last,
         names,
         _activations(others.tolist(), set(last), activation, output),
         _biases(others, bias),
-        number[ends[0]],
-        number[ends[1]],
-        weights.astype(np.float64),
     )
+    blueprint.connect(source, target, weights)
     if dtype is None:
-        dtype = weights.dtype if weight is not None and weights.dtype.name in DTYPES else "float32"
+        dtype = "float32" if weights is None or weights.dtype.name not in DTYPES else weights.dtype
     return Graph.from_blueprint(blueprint, seed=seed, dtype=dtype, backend=backend)
 
 
@@ -90,8 +91,8 @@ def _integers(name: str, x: Any) -> np.ndarray:
         raise TypeError(
             f"{name} must be a list of integers, one for each edge, got {x.dtype} {x.shape}"
         )
-    if x.min() < 0:
-        raise ValueError(f"{name} must be 0 or more, got {x.min()}")
+    if x.min() < 0 or x.max() > LARGEST:
+        raise ValueError(f"{name} must be from 0 to 2^63 - 1, got {x.min()} to {x.max()}")
     numbers: np.ndarray = x.astype(np.int64)
     return numbers
 
@@ -99,16 +100,16 @@ def _integers(name: str, x: Any) -> np.ndarray:
 def _numbers(what: str, units: Any) -> list[Name]:
     """Units that are numbers from 0."""
     names = as_names(what, units)
-    wrong = [name for name in names if isinstance(name, str) or name < 0]
+    wrong = [name for name in names if isinstance(name, str) or not 0 <= name <= LARGEST]
     if wrong:
-        raise ValueError(f"{what} must be integers from 0, got {listed(wrong)}")
+        raise ValueError(f"{what} must be integers from 0 to 2^63 - 1, got {listed(wrong)}")
     return names
 
 
-def _weights(weight: Any, edges: int) -> np.ndarray:
-    """(edges,) numbers, NaN where one is to be drawn."""
+def _weights(weight: Any, edges: int) -> np.ndarray | None:
+    """(edges,) numbers, or None if they are to be drawn."""
     if weight is None:
-        return np.full(edges, np.nan)
+        return None
     weights: np.ndarray = np.asarray(weight)
     if weights.dtype.kind not in "biuf":
         raise TypeError(f"weight must be numbers, got {weights.dtype}")
@@ -197,9 +198,11 @@ def from_networkx(
             g = _activation_of(name, attributes.get("activation", default))
             blueprint.unit(name, g, attributes.get("bias", 0.0))
     edges = list(G.edges(data="weight"))
-    blueprint.source = np.array([blueprint.number[i] for i, _, _ in edges], np.int64)
-    blueprint.target = np.array([blueprint.number[j] for _, j, _ in edges], np.int64)
-    blueprint.weight = np.array([_weight_of(*edge) for edge in edges], np.float64)
+    blueprint.connect(
+        np.array([blueprint.number[i] for i, _, _ in edges], np.int64),
+        np.array([blueprint.number[j] for _, j, _ in edges], np.int64),
+        [_weight_of(*edge) for edge in edges],
+    )
     if dtype is None:
         dtype = G.graph.get("dtype", "float32")
     return Graph.from_blueprint(blueprint, seed=seed, dtype=dtype, backend=backend)
@@ -278,10 +281,10 @@ def _activation_of(name: Name, activation: Any) -> Activation:
         raise ValueError(f"node {name!r}: {error}") from error
 
 
-def _weight_of(source: Any, target: Any, weight: Any) -> float:
-    """NaN for one that is to be drawn."""
+def _weight_of(source: Any, target: Any, weight: Any) -> float | None:
+    """None for one that is to be drawn."""
     if weight is None:
-        return float("nan")
+        return None
     return as_number(f"the weight of edge {source!r} -> {target!r}", weight)
 
 
@@ -337,8 +340,7 @@ def from_layers(net: MLP) -> Graph:
         [name for l in range(last + 1) for name in names(l)],
         [g for W, _, g in layers for _ in W],
         [None if b is None else float(b[j]) for W, b, _ in layers for j in range(len(W))],
-        np.concatenate(source),
-        np.concatenate(target),
-        np.concatenate([W.reshape(-1) for W, _, _ in layers]).astype(np.float64),
     )
+    weights = np.concatenate([W.reshape(-1) for W, _, _ in layers])
+    blueprint.connect(np.concatenate(source), np.concatenate(target), weights)
     return Graph.from_blueprint(blueprint, dtype=net.dtype, backend=net.backend)

@@ -30,7 +30,8 @@ def activation(name: str, value: Rule | str, slope: Rule | str | None = None) ->
         it the slope is derived from the value.
 
     It is then computed by every kernel of every backend, with the same bits on the exact ones.
-    The same definition again returns the activation that is there.
+    The same definition again returns the activation that is there. Files and pickles of nets
+    have its name only: a process that reads one must have defined it, too.
 
     Raises TypeError for what is no name or no rule, and ValueError for a formula that cannot be
     read, for a name that has another definition, for a value or slope that is NaN between -40 and

@@ -33,8 +33,9 @@ class GraphError(ValueError):
 
 def nearest(name: object, names: Iterable[str]) -> str:
     """ " (did you mean ...?)" with the name that is most like this one, or nothing."""
-    near = next(iter(difflib.get_close_matches(str(name).lower(), names, 1, 0.5)), None)
-    return f" (did you mean {near!r}?)" if near else ""
+    lower = {known.lower(): known for known in names}
+    near = next(iter(difflib.get_close_matches(str(name).lower(), lower, 1, 0.5)), None)
+    return f" (did you mean {lower[near]!r}?)" if near else ""
 
 
 def find(kind: str, name: str, table: Mapping[str, T]) -> T:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from deltaprop.activations import Activation
-from deltaprop.blueprint import Name
+from deltaprop.names import Name
 
 
 class Exchange:

@@ -19,11 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from deltaprop.activations import ACTIVATIONS, Activation, activation_named
+from deltaprop.arrays import check_count
 from deltaprop.backends import resolve as resolve_backend
-from deltaprop.blueprint import Blueprint, as_names
+from deltaprop.blueprint import Blueprint
 from deltaprop.errors import ModelFileError
 from deltaprop.graph import Graph
 from deltaprop.mlp import MLP
+from deltaprop.names import as_names
 from deltaprop.net import Net
 
 N = TypeVar("N", bound=Net[Any])
@@ -64,6 +66,15 @@ class _File:
                     f"{self.path}: tensor {name} is {got[0]} {got[1]}, "
                     f"wanted {shape} {TYPES[dtype]}"
                 )
+
+    def length(self, name: str) -> int:
+        """Of a tensor that has to be there and one-dimensional."""
+        if name not in list(self.tensors.keys()):
+            raise ModelFileError(f"{self.path}: has no tensor {name!r}")
+        shape = self.tensors.get_slice(name).get_shape()
+        if len(shape) != 1:
+            raise ModelFileError(f"{self.path}: tensor {name} must be a list, got {tuple(shape)}")
+        return int(shape[0])
 
     def __getitem__(self, name: str) -> np.ndarray:
         tensor: np.ndarray = self.tensors.get_tensor(name)
@@ -124,24 +135,25 @@ def _graph_to_file(net: Graph) -> tuple[Tensors, dict[str, str]]:
 
 def _graph_from_file(file: _File, backend: str | None) -> Graph:
     names, outputs = as_names("names", file.described("names")), file.described("outputs")
-    inputs, kinds = file.described("inputs"), file.described("activations")
+    inputs, kinds = check_count("inputs", file.described("inputs")), file.described("activations")
+    if not isinstance(kinds, list):
+        raise TypeError(f"activations must be a list, got {kinds!r:.40}")
     _require_defined(file, kinds)
-    units, dtype = len(names) - int(inputs), file.dtype()
-    edges = tuple(file.tensors.get_slice("source").get_shape())
-    biases = tuple(file.tensors.get_slice("biases").get_shape())
+    units, dtype = len(names) - inputs, file.dtype()
+    edges, biases = file.length("source"), file.length("biases")
     file.require(
         {
-            "source": (edges, "int32"),
-            "target": (edges, "int32"),
-            "weights": (edges, dtype),
+            "source": ((edges,), "int32"),
+            "target": ((edges,), "int32"),
+            "weights": ((edges,), dtype),
             "activation": ((units,), "int32"),
             "biased": ((units,), "bool"),
-            "biases": (biases, dtype),
+            "biases": ((biases,), dtype),
         }
     )
     kind, biased = file["activation"], file["biased"]
     _require_range(file, "activation", kind, len(kinds))
-    if biases != (int(biased.sum()),):
+    if biases != int(biased.sum()):
         raise ModelFileError(f"{file.path}: {biased.sum()} units have a bias, got {biases} of them")
     for end in ("source", "target"):
         _require_range(file, end, file[end], len(names))
@@ -152,10 +164,8 @@ def _graph_from_file(file: _File, backend: str | None) -> Graph:
         names,
         [activation_named(kinds[i]) for i in kind],
         [next(values) if has else None for has in biased],
-        file["source"].astype(np.int64),
-        file["target"].astype(np.int64),
-        file["weights"].astype(np.float64),
     )
+    blueprint.connect(file["source"], file["target"], file["weights"])
     return Graph.from_blueprint(blueprint, dtype=dtype, backend=backend)
 
 
@@ -211,11 +221,12 @@ def save(net: Net[Any], path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], backend: str | None = None, kind: Any = Net) -> Any:
-    """The net that `save` wrote to `path`: an `MLP`, or a `Graph`.
+    """The net that `save` wrote to `path`: an `MLP` or a `Graph`, whichever it is.
 
+    `backend` is as of `MLP`; with a `kind`, `MLP` or `Graph`, nets of the other are refused.
     Raises `ModelFileError` for a file that is damaged, cut short or not deltaprop's, of another
-    kind of net than `kind`, or that names an activation which is not defined here;
-    FileNotFoundError where there is none.
+    kind, or that names an activation which is not defined here; FileNotFoundError where there
+    is none.
     """
     resolve_backend(backend)
     target = Path(path)
@@ -228,13 +239,21 @@ def load(path: str | os.PathLike[str], backend: str | None = None, kind: Any = N
         raise ModelFileError(f"{target}: not a whole safetensors file: {error}") from error
 
 
+def _other_kind(name: str) -> str:
+    """What to do with a file of that format, if it is one of deltaprop's."""
+    if name not in FORMATS:
+        return ""
+    kind = FORMATS[name][0].__name__
+    return f"; {kind}.load reads it, and so does deltaprop.load"
+
+
 def _read(file: _File, backend: str | None, kind: type[N]) -> N:
     formats = {name: row for name, row in FORMATS.items() if issubclass(row[0], kind)}
     name = file.metadata.get("format", "")
     if name not in formats:
         wanted = " or ".join(map(repr, formats))
         got = file.metadata.get("format")
-        raise ModelFileError(f"{file.path}: format {got!r}, wanted {wanted}")
+        raise ModelFileError(f"{file.path}: format {got!r}, wanted {wanted}{_other_kind(name)}")
     try:
         net = formats[name][2](file, backend)
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -18,7 +18,8 @@ from deltaprop.activations import Activation, activation_named
 from deltaprop.blueprint import Blueprint, as_number
 from deltaprop.errors import GraphError
 from deltaprop.graph import Graph
-from deltaprop.topology import Topology, listed
+from deltaprop.names import listed
+from deltaprop.topology import Topology
 
 Activations = Mapping[str, str | Activation] | None
 
@@ -83,9 +84,11 @@ def from_neat(
     blueprint.biases = [found.bias(genome, key) for key in units]
     edges = found.edges
     number = blueprint.number
-    blueprint.source = np.array([number[i] for i, _ in edges], np.int64)
-    blueprint.target = np.array([number[j] for _, j in edges], np.int64)
-    blueprint.weight = np.array([found.weight(genome, *edge) for edge in edges], np.float64)
+    blueprint.connect(
+        np.array([number[i] for i, _ in edges], np.int64),
+        np.array([number[j] for _, j in edges], np.int64),
+        [found.weight(genome, *edge) for edge in edges],
+    )
     return Graph.from_blueprint(blueprint, dtype=dtype, backend=backend)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,118 +14,21 @@ from deltaprop.activations import Activation, activation_named
 from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import choice
 from deltaprop.backends import load as load_backend
-from deltaprop.blueprint import Blueprint, Name, as_names, as_number
+from deltaprop.blueprint import Blueprint
 from deltaprop.bounds import unit_gradient_bounds
 from deltaprop.contract import Array, Kernels
 from deltaprop.devices.memory import NumpyArrays
 from deltaprop.equations import Batch, OutputArrays
+from deltaprop.errors import GraphError
 from deltaprop.exchange import Exchange
 from deltaprop.losses import Loss
+from deltaprop.names import Name, as_names
 from deltaprop.net import TYPICAL_BATCH, Net
 from deltaprop.topology import Topology, wire
+from deltaprop.unit_arrays import GraphBack, GraphTrace, Rows, UnitParameters
 from deltaprop.units import UnitOutputs, UnitTrace, Wiring
 
 LEAST_PART, NUMBERS_IN_CACHE = 256, 1 << 20
-
-
-class Rows(Mapping[Name, Array]):
-    """An array with a row of m samples for each unit: `rows["h"]` (m,), and `rows.array`."""
-
-    def __init__(self, array: Array, graph: Topology, first: int) -> None:
-        self.array, self._graph, self._first = array, graph, first
-
-    def __getitem__(self, name: Name) -> Array:
-        row = self._graph.row_of(name)
-        if row < self._first:
-            raise KeyError(f"{name!r} is an input")
-        return self.array[row - self._first]
-
-    def __iter__(self) -> Iterator[Name]:
-        order = self._graph.order.unit[self._first :]
-        return iter(self._graph.named(order))
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __repr__(self) -> str:
-        return f"Rows({len(self)} units x {self.array.shape[1]} samples)"
-
-
-class UnitParameters:
-    """Numbers for the edges and biases of a graph: parameters, or their gradients.
-
-    `["x1", "h"]` is the number of the edge from x1 to h, `["h"]` that of the bias of h. Setting
-    one changes `flat`, in which the edges' come first; `edges` and `biased` name them in order.
-    """
-
-    def __init__(self, flat: Array, graph: Topology) -> None:
-        self.flat, self._graph = flat, graph
-
-    def __getitem__(self, key: Name | tuple[Name, Name]) -> float:
-        return float(self.flat[self._graph.position(key)])
-
-    def __setitem__(self, key: Name | tuple[Name, Name], value: float) -> None:
-        self.flat[self._graph.position(key)] = as_number(f"the number of {key!r}", value)
-
-    @property
-    def weights(self) -> Array:
-        """Those of the edges (edges,), a view."""
-        return self.flat[: len(self._graph.source)]
-
-    @property
-    def biases(self) -> Array:
-        """Those of the biases, a view."""
-        return self.flat[len(self._graph.source) :]
-
-    @property
-    def edges(self) -> list[tuple[Name, Name]]:
-        """(source, target) of each weight."""
-        graph, edge = self._graph, self._graph.order.edge
-        return list(zip(graph.named(graph.source[edge]), graph.named(graph.target[edge])))
-
-    @property
-    def biased(self) -> list[Name]:
-        """The unit of each bias."""
-        return self._graph.named(self._graph.order.unit[self._graph.order.biased])
-
-    def named(self) -> Iterator[tuple[str, Array]]:
-        """("weights", ...) and ("biases", ...), as far as there are any."""
-        yield "weights", self.weights
-        if len(self.biases):
-            yield "biases", self.biases
-
-    def where(self, position: int) -> str:
-        """What the number at a position of `flat` belongs to: "x1 -> h", or "bias of h"."""
-        edges = len(self._graph.source)
-        if position < edges:
-            e = self._graph.order.edge[position]
-            return f"{self._graph.edge_name(int(e))}"
-        return f"bias of {self.biased[position - edges]!r}"
-
-    def __repr__(self) -> str:
-        return f"UnitParameters({len(self.weights)} edges, {len(self.biases)} biases)"
-
-
-@dataclass(frozen=True)
-class GraphTrace:
-    """What the forward sweep saw: `z["h"]` and `a["h"]` (m,) of each unit; inputs have an a."""
-
-    z: Rows
-    a: Rows
-
-
-@dataclass(frozen=True)
-class GraphBack:
-    """What the backward sweep saw: `delta["h"]` = dE/dz and `slope["h"]` = g'(z), each (m,).
-
-    `gradients["x1", "h"]` is dE/dw of an edge, `gradients["h"]` dE/db. An output whose slope has
-    cancelled (softmax with cross-entropy, logistic with binary cross-entropy) shows it still.
-    """
-
-    delta: Rows
-    slope: Rows
-    gradients: UnitParameters
-    input_gradient: Array
 
 
 @dataclass(frozen=True)
@@ -153,8 +55,8 @@ class Graph(Exchange, Net[UnitParameters]):
         g.edge("h", "y", 1.2)
         g.edge("x1", "y")                    # past the hidden unit; a weight that is drawn
 
-    Units may be added as long as one likes; the graph is checked when it first computes, and
-    `GraphError` names what is wrong with it. Names are str or int.
+    Units and edges may be added and removed as long as one likes; the graph is checked when it
+    computes, and `GraphError` names what is wrong with it. Names are str or int.
 
     Parameters
     ----------
@@ -243,6 +145,23 @@ class Graph(Exchange, Net[UnitParameters]):
         self._change()
         self._blueprint.edge(source, target, weight)
 
+    def remove_edge(self, source: Name, target: Name) -> None:
+        """Takes an edge back; all other parameters stay.
+
+        Raises `GraphError` if there is no such edge.
+        """
+        self._change()
+        self._blueprint.remove_edge(source, target)
+
+    def remove_unit(self, name: Name) -> None:
+        """Takes a unit back with all its edges; all other parameters stay.
+
+        An output has to be declared again before the graph computes. Raises `GraphError` for
+        an input, and if there is no such unit.
+        """
+        self._change()
+        self._blueprint.remove_unit(name)
+
     def _change(self) -> None:
         """Back to the blueprint, with the parameters as they are now."""
         if self._now is not None:
@@ -252,7 +171,7 @@ class Graph(Exchange, Net[UnitParameters]):
     def _finished(self) -> _Finished:
         if self._now is None:
             graph = self._blueprint.topology()
-            flat = self._blueprint.values(graph, self._seed).astype(self.dtype)
+            flat = _rounded(self._blueprint.values(graph, self._seed), self.dtype, graph)
             self._now = _finish(graph, flat, self._choice)
         return self._now
 
@@ -280,13 +199,19 @@ class Graph(Exchange, Net[UnitParameters]):
         Going to float32 rounds the parameters.
         """
         now = self._finished
-        other = copy.copy(self)
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
         other._blueprint = self._blueprint.copy()
         other._choice = self._choice if backend is None else choice(backend)
         other.dtype = self.dtype if dtype is None else float_dtype(dtype)
         flat = np.array(now.kernels.arrays.to_numpy(self.parameters), other.dtype)
         other._now = _finish(now.graph, flat, other._choice)
         return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The graph as it is declared, the backend by name: a copy of it computes anew."""
+        blueprint = self._blueprint.copy() if self._now is None else self.blueprint()
+        return {**self.__dict__, "_blueprint": blueprint, "_now": None}
 
     # What `Net` asks for.
 
@@ -379,6 +304,8 @@ class Graph(Exchange, Net[UnitParameters]):
         if not isinstance(trace, GraphTrace):
             raise TypeError(f"trace must be what forward returned, got {type(trace).__name__}")
         graph, k = self.topology, self.kernels
+        if not (graph.is_like(trace.a.graph) and graph.is_like(trace.z.graph)):
+            raise ValueError("trace is of another graph, or of this one before it was changed")
         given = as_input("trace.a", trace.a.array, self.dtype, (graph.units, "m"), k)
         m = given.shape[1]
         shape = (graph.units - graph.inputs, m)
@@ -393,6 +320,17 @@ class Graph(Exchange, Net[UnitParameters]):
 def _after(rows: slice, inputs: int) -> slice:
     """Those rows, counted from the first unit that is no input."""
     return slice(rows.start - inputs, rows.stop - inputs)
+
+
+def _rounded(values: np.ndarray, dtype: np.dtype[Any], graph: Topology) -> np.ndarray:
+    """The declared numbers in the graph's dtype. `GraphError` for one that is too large for it."""
+    with np.errstate(over="ignore"):
+        flat = values.astype(dtype)
+    lost = np.flatnonzero(np.isinf(flat) & np.isfinite(values))
+    if lost.size:
+        where = UnitParameters(flat, graph).where(int(lost[0]))
+        raise GraphError(f"{dtype} cannot hold the number of {where}, {values[lost[0]]}")
+    return flat
 
 
 def _finish(graph: Topology, flat: np.ndarray, backend: str) -> _Finished:

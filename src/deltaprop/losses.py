@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pickle import PicklingError
+from typing import Any
 
 from deltaprop import elementary as el
 from deltaprop.errors import find
@@ -39,6 +41,19 @@ class Loss:
     delta_scale: Callable[[int, int], float]
     of: str = "a"
     link: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its name."""
+        if LOSSES.get(self.name) is not self:
+            raise PicklingError(f"loss {self.name!r} is not in deltaprop's table: not pickled")
+        return loss_named, (self.name,)
+
+    def __copy__(self) -> Loss:
+        """Itself: it never changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Loss:
+        return self
 
 
 def _squared_error(

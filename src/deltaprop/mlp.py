@@ -118,15 +118,24 @@ class MLP(Net[Parameters]):
 
         Going to float32 rounds the parameters.
         """
+        state = self.__getstate__()
+        if backend is not None:
+            state["_kernels"] = backend
+        if dtype is not None:
+            state["dtype"] = float_dtype(dtype)
         copy = MLP.__new__(MLP)
-        copy.sizes, copy.activations, copy.bias = self.sizes, self.activations, self.bias
-        copy.inputs, copy.outputs = self.inputs, self.outputs
-        copy.dtype = self.dtype if dtype is None else float_dtype(dtype)
-        copy.shapes = self.shapes
-        flat = np.array(self.kernels.arrays.to_numpy(self.parameters), copy.dtype)
-        name = self.backend if backend is None else backend
-        copy._place(flat, load_backend(name, self._work()))
+        copy.__setstate__(state)
         return copy
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All that the net is; its backend by name, its numbers as a NumPy array."""
+        flat = self.kernels.arrays.to_numpy(self.parameters)
+        return {**self.__dict__, "_kernels": self.backend, "_numbers": flat}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        flat = np.array(state["_numbers"], self.dtype)
+        self._place(flat, load_backend(state["_kernels"], self._work()))
 
     def to_graph(self) -> Any:
         """The same net as a `Graph` of units; all results have the same bits.

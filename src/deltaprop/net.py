@@ -261,7 +261,7 @@ class Net(ABC, Generic[P]):
         return explain(self, weight, X, Y, loss, sample_weight, max_paths)
 
     def save(self, path: Any) -> None:
-        """Writes the net to a safetensors file: see `deltaprop.files`."""
+        """Writes the net to a safetensors file, which `deltaprop.load` reads."""
         from deltaprop.files import save
 
         save(self, path)

@@ -19,18 +19,10 @@ import numpy as np
 from deltaprop.activations import Activation
 from deltaprop.contract import Fan, Kernels
 from deltaprop.errors import GraphError, nearest
+from deltaprop.names import SHOWN, as_name, listed
 from deltaprop.units import Part, Wiring
 
 Integers = np.ndarray[Any, np.dtype[Any]]
-SHOWN = 6
-"""How many units an error lists."""
-
-
-def listed(names: Sequence[Any]) -> str:
-    """The first few of many names."""
-    more = len(names) - SHOWN
-    text = ", ".join(repr(name) for name in names[:SHOWN])
-    return f"{text} and {more} more" if more > 0 else text
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,11 @@ class Topology:
         return {name: i for i, name in enumerate(self.names)}
 
     def row_of(self, name: Hashable) -> int:
-        """The row of a unit in arrays in the order of evaluation. KeyError for an unknown one."""
+        """The row of a unit in arrays in the order of evaluation.
+
+        KeyError for an unknown one, TypeError for what is no name: True is not 1.
+        """
+        name = as_name(name)
         if name not in self.number:
             hint = nearest(name, map(str, self.names))
             raise KeyError(f"unknown unit {name!r}{hint}")
@@ -73,10 +69,12 @@ class Topology:
     def position(self, key: Hashable) -> int:
         """Where the parameter of an edge (source, target), or of a unit's bias, lies.
 
-        KeyError where there is none.
+        KeyError where there is none, TypeError for any other key.
         """
         order = self.order
-        if isinstance(key, tuple) and len(key) == 2:
+        if isinstance(key, (tuple, list)):
+            if not isinstance(key, tuple) or len(key) != 2:
+                raise TypeError(f"an edge is named by a tuple (source, target), got {key!r}")
             into = np.searchsorted(order.target_row, [self.row_of(key[1]), self.row_of(key[1]) + 1])
             self.row_of(key[0])
             sources = self.source[order.edge[slice(*into)]]
@@ -88,6 +86,16 @@ class Topology:
         if not place.size:
             raise KeyError(f"unit {key!r} has no bias")
         return len(order.edge) + int(place[0])
+
+    def is_like(self, other: Topology) -> bool:
+        """Whether rows and parameters of the two are in the same places and mean the same."""
+        if self is other:
+            return True
+        listed = ("names", "inputs", "activations")
+        arrays = ("outputs", "biased", "source", "target")
+        return all(getattr(self, key) == getattr(other, key) for key in listed) and all(
+            np.array_equal(getattr(self, key), getattr(other, key)) for key in arrays
+        )
 
     @cached_property
     def levels(self) -> Integers:

@@ -10,18 +10,18 @@ import numpy as np
 from deltaprop import equations
 from deltaprop.activations import IDENTITY
 from deltaprop.arrays import check_count
-from deltaprop.blueprint import Name
 from deltaprop.check import to_numpy
 from deltaprop.contract import Array
 from deltaprop.equations import Batch, Outputs
 from deltaprop.explain import latex as as_latex
 from deltaprop.explain import text as as_text
 from deltaprop.explain.paths import Contributions, Factor, Path, Sweep, UnitNumbers, Weight, total
-from deltaprop.graph import Graph, GraphBack, GraphTrace
+from deltaprop.graph import Graph
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP
+from deltaprop.names import Name, listed
 from deltaprop.net import Net
-from deltaprop.topology import listed
+from deltaprop.unit_arrays import GraphBack, GraphTrace
 
 MAX_PATHS = 12
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from deltaprop.blueprint import Name
 from deltaprop.explain.paths import Contributions, Delta, Factor, Path, Weight, product, total
 from deltaprop.explain.text import TERMS, UNITS, abridged, more
+from deltaprop.names import Name
 
 FORMS = {
     "dE/da": r"\frac{{\partial E}}{{\partial a_{{{0}}}}}",

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.blueprint import Name
+from deltaprop.names import Name
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Weight = Name | tuple[Name, Name]

@@ -1,0 +1,132 @@
+"""Whole gradients through CuPy's arrays, for which a strict stand-in takes the place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deltaprop as dp
+from conftest import HERE, assert_same_bits, sample
+from deltaprop.check import to_numpy
+from graphs import two_paths
+from strict_cupy import DeviceArray, StrictCupy, use_strict_cupy
+
+pytestmark = pytest.mark.skipif("cuda-host" not in HERE, reason="needs a C++ compiler")
+M = 130
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> StrictCupy:
+    return use_strict_cupy(monkeypatch)
+
+
+def softmaxes() -> dp.Graph:
+    """Outputs of two levels, in another order than that of evaluation."""
+    g = dp.Graph(["x1", "x2"], ["a", "b", "c"], dtype="float64", backend="reference", seed=2)
+    for name in ("b", "h", "a", "c"):
+        g.unit(name, "silu" if name == "h" else "softmax", bias=None if name == "a" else 0.5)
+    for source, target in (("x1", "h"), ("x2", "h"), ("h", "a"), ("x1", "b"), ("h", "c")):
+        g.edge(source, target)
+    return g
+
+
+def leads_on() -> dp.Graph:
+    g = two_paths()
+    g.edge("y1", "y2", 0.5)
+    return g
+
+
+def layers() -> dp.MLP:
+    return dp.MLP([2, 5, 3, 2], ["tanh", "gelu"], dtype="float64", backend="reference", seed=1)
+
+
+NETS = {"two paths": two_paths, "softmax": softmaxes, "leads on": leads_on, "MLP": layers}
+
+
+def batch_of(net: Any) -> tuple[np.ndarray, ...]:
+    """X, Y and sample weights."""
+    Y = np.abs(sample((M, net.outputs), "float64", 2))
+    return sample((M, 2), "float64", 1), Y / Y.sum(axis=1, keepdims=True), np.abs(sample(M, "f8"))
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("kind", ["numpy", "cupy"])
+@pytest.mark.parametrize("part", [None, 64])
+def test_the_gradient(cupy: StrictCupy, name: str, kind: str, part: int | None) -> None:
+    """Comes back in the kind of array that X is."""
+    net = NETS[name]()
+    X, Y, weights = batch_of(net)
+    wanted = net.value_and_grad(X, Y, None, weights)
+    there = net.to("cuda")
+    given = [cupy.asarray(x) if kind == "cupy" else x for x in (X, Y, weights)]
+    value, gradients = there.value_and_grad(*given[:2], None, given[2], micro_batch=part)
+    assert isinstance(gradients.flat, DeviceArray if kind == "cupy" else np.ndarray)
+    assert value == wanted[0]
+    assert_same_bits(to_numpy(gradients.flat), wanted[1].flat)
+    there.train_step(*given[:2], None, 0.5, given[2])
+    net.train_step(X, Y, None, 0.5, weights)
+    assert_same_bits(to_numpy(there.parameters), net.parameters)
+    assert_same_bits(to_numpy(there.predict(given[0])), net.predict(X))
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name != "MLP"])
+@pytest.mark.parametrize("kind", ["numpy", "cupy"])
+def test_the_sweeps_of_a_graph(cupy: StrictCupy, name: str, kind: str) -> None:
+    g = NETS[name]()
+    X, Y, weights = batch_of(g)
+    trace = g.forward(X)
+    back = g.backward(trace, Y, None, weights)
+    there = g.to("cuda")
+    given = [cupy.asarray(x) if kind == "cupy" else x for x in (X, Y, weights)]
+    trace_there = there.forward(given[0])
+    back_there = there.backward(trace_there, given[1], None, given[2])
+    pairs = (
+        (trace_there.z.array, trace.z.array),
+        (trace_there.a.array, trace.a.array),
+        (back_there.delta.array, back.delta.array),
+        (back_there.slope.array, back.slope.array),
+        (back_there.gradients.flat, back.gradients.flat),
+        (back_there.input_gradient, back.input_gradient),
+    )
+    for got, wanted in pairs:
+        assert isinstance(got, DeviceArray if kind == "cupy" else np.ndarray)
+        assert_same_bits(to_numpy(got), wanted)
+    assert back_there.gradients["x1", "h"] == back.gradients["x1", "h"]
+    assert_same_bits(to_numpy(trace_there.a["h"]), trace.a["h"])
+
+
+def test_parameters_of_a_graph_are_set_and_kept(cupy: StrictCupy) -> None:
+    g = two_paths().to("cuda")
+    g["x1", "h"] = 0.375
+    g.unit("k")
+    g.edge("x1", "k", 1.0)
+    g.edge("k", "y1", 2.0)
+    assert isinstance(g.parameters, DeviceArray)
+    assert (g["x1", "h"], g["h", "y1"], g["h"]) == (0.375, 0.75, 0.5)
+    assert_same_bits(g.to("numpy").parameters, to_numpy(g.parameters))
+
+
+def test_labels(cupy: StrictCupy) -> None:
+    g = softmaxes()
+    X, _, _ = batch_of(g)
+    labels = np.arange(M) % 3
+    wanted = g.value_and_grad(X, labels)[1].flat
+    got = g.to("cuda").value_and_grad(cupy.asarray(X), cupy.asarray(labels))[1].flat
+    assert_same_bits(to_numpy(got), wanted)
+
+
+def test_the_stand_in_is_strict(cupy: StrictCupy) -> None:
+    """What CuPy refuses, it refuses: else these tests would show little."""
+    x = cupy.asarray(np.arange(6.0).reshape(2, 3))
+    for mixed in (
+        lambda: x[np.array([0])],
+        lambda: x.__setitem__(0, np.zeros(3)),
+        lambda: x.take(np.array([0]), axis=1),
+        lambda: np.asarray(x),
+        lambda: np.ones(3) - x,
+        lambda: x - np.ones(3),
+    ):
+        with pytest.raises(TypeError):
+            mixed()
