@@ -25,8 +25,9 @@ devices devices.cache devices.memory devices.unit devices.nvrtc devices.host dev
 backends.reference backends.numpy backends.jit backends.vectors backends.edges backends.numba
 backends.cuda backends definition
 parameters parts bounds rounded net mlp topology blueprint exchange graph convert genomes
-training files check given mistakes search diagnosis digests ops layout drawing plot data bench
-paths explain_text explain_latex explain __init__ cli_explain cli_plot cli
+training files check paths explain_text explain_latex explain given mistakes search verdicts
+unit_sweep unit_mistakes unit_search unit_diagnosis diagnosis digests ops layout drawing plot data
+bench __init__ cli_explain cli_plot cli
 """
 ORDER = IN_ORDER.split()
 
