@@ -48,9 +48,9 @@ def _made(task: UnitTask, mistake: SweepMistake) -> Iterator[UnitSlip]:
     """In each unit, in all that are hidden, in all outputs, in all."""
     every = tuple(mistake.where(task))
     groups = {
+        every: "every unit",
         tuple(row for row in every if row not in task.column): "every hidden unit",
         tuple(row for row in every if row in task.column): "every output",
-        every: "every unit",
     }
     places = {(row,): f"unit {task.name(row)}" for row in every}
     for at, whose in (places | {at: w for at, w in groups.items() if at not in places}).items():
