@@ -65,7 +65,7 @@ def test_one_of_two_paths_is_forgotten(forgotten, loss, dtype):
 
 
 @pytest.mark.parametrize("loss", dp.LOSSES)
-@pytest.mark.parametrize("activation", SMOOTH)
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
 @pytest.mark.parametrize("ways", [2, 3, 5])
 def test_one_of_several_paths_is_forgotten_or_followed_alone(loss, activation, ways):
     g, batch = fork(activation, loss, ways=ways)
@@ -133,21 +133,20 @@ def test_all_units_forget_the_same_path():
 def test_a_sum_over_paths_that_is_overwritten():
     g, batch = crossed(3)
     g.edge("h1", "h2", 0.75)
-    none = [("h1", y) for y in outputs_of(3)]
-    first = [(h, y) for h in ("h2", "h3") for y in ("y1", "y2")]
-    mine = gradients(g, *batch, left_out=none + first)
-    assert_named("every delta keeps only the first of its paths", mine, g, batch)
     last = [(h, y) for h in ("h1", "h2", "h3") for y in ("y0", "y1")]
-    mine = gradients(g, *batch, left_out=[*last, ("h1", "h2")])
+    mine = gradients(g, *batch, left_out=[*last, ("h1", "y2")])
     assert_named("every delta keeps only the last of its paths", mine, g, batch)
-    assert_named("every delta counts only the path through y2", mine, g, batch)
+    first = [(h, y) for h in ("h1", "h2", "h3") for y in ("y1", "y2")]
+    mine = gradients(g, *batch, left_out=[*first, ("h1", "h2")])
+    assert_named("every delta keeps only the first of its paths", mine, g, batch)
+    assert_named("every delta counts only the path through y0", mine, g, batch)
 
 
 # ------------------------------------------------------------------------- the mistakes of layers
 
 
-@pytest.mark.parametrize("activation", SMOOTH)
-@pytest.mark.parametrize("loss", dp.LOSSES)
+@pytest.mark.parametrize("activation", ["logistic", "elu", "softplus", "gelu"])
+@pytest.mark.parametrize("loss", ["half_sse", "mse", "binary_cross_entropy"])
 def test_a_slope_missing_or_wrong_in_one_unit(activation, loss, dtype):
     g, batch = fork(activation, loss, dtype)
     last = [] if dp.LOSSES[loss].link else ["y1", "y2"]

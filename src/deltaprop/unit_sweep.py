@@ -109,13 +109,16 @@ class UnitTask(Asked):
 
     @cached_property
     def leaving(self) -> list[np.ndarray]:
-        """Where the weights of the edges out of each row are."""
-        return _positions(self.wiring.source[: self.edges], self.graph.units)
+        """Where the weights of the edges out of each row are, in the order units were declared."""
+        source, target = (x[: self.edges] for x in (self.wiring.source, self.wiring.target))
+        order = np.lexsort([self.graph.order.unit[target], source])
+        return _cut(order, source, self.graph.units)
 
     @cached_property
     def entering(self) -> list[np.ndarray]:
         """Where the weights of the edges into each row, and its bias, are."""
-        return _positions(self.wiring.target, self.graph.units)
+        order = np.argsort(self.wiring.target, kind="stable")
+        return _cut(order, self.wiring.target, self.graph.units)
 
     @cached_property
     def part(self) -> dict[int, tuple[int, slice, Activation]]:
@@ -146,9 +149,8 @@ class UnitTask(Asked):
         return sweep(self, None)[0]
 
 
-def _positions(ends: np.ndarray, rows: int) -> list[np.ndarray]:
-    """For each row, where it stands in `ends`."""
-    order = np.argsort(ends, kind="stable")
+def _cut(order: np.ndarray, ends: np.ndarray, rows: int) -> list[np.ndarray]:
+    """For each row, where it stands in `ends`, which `order` sorts."""
     return np.split(order, np.cumsum(np.bincount(ends, minlength=rows))[:-1])
 
 
