@@ -22,6 +22,8 @@ from deltaprop.verdicts import ALL_RIGHT, ONE_SAMPLE, SAME, BackpropCheck, Verdi
 
 SHOWN = 8
 """How many gradients a sentence lists."""
+STARTS = 3
+"""In how many units it says that an error begins."""
 
 
 def check_graph(
@@ -150,8 +152,10 @@ def _where_to_look(search: UnitSearch, unexplained: Sequence[str]) -> str:
     """Errors flow back: a wrong unit that leads to right ones alone has a mistake of its own."""
     if len(unexplained) < len(search.wrong):
         return f"{_listed(unexplained)}: not explained yet; mend that first, then check again"
-    starts = [_start(search, row) for row in search.begins[::-1][:SHOWN]]
-    return "; ".join([f"no classic mistake explains {_listed(unexplained)}", *starts])
+    starts = [_start(search, row) for row in search.begins[::-1]]
+    more = [f"and {len(starts) - STARTS} units more"] * (len(starts) > STARTS)
+    said = [f"no classic mistake explains {_listed(unexplained)}", *starts[:STARTS], *more]
+    return "; ".join(said)
 
 
 def _start(search: UnitSearch, row: int) -> str:

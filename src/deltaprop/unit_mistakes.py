@@ -8,7 +8,7 @@ There are as many mistakes in a single place as units and edges together, and fe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,32 +33,34 @@ OF_UNITS = (
 """Those mistakes of layers that a unit can have, and one more."""
 
 
-def slips(task: UnitTask) -> Iterator[UnitSlip]:
-    """Every mistake of the sweep in every place."""
+def slips(task: UnitTask, rows: Sequence[int]) -> Iterator[UnitSlip]:
+    """Every mistake of the sweep in one of these units, or in one of them among others."""
     for mistake in OF_UNITS:
-        yield from _made(task, mistake)
-    yield from _one_delta_lacks_terms(task)
-    yield from _all_deltas_lack_a_path(task)
+        yield from _made(task, mistake, set(rows))
+    yield from _one_delta_lacks_terms(task, rows)
+    yield from _all_deltas_lack_a_path(task, rows)
 
 
 # ------------------------------------------------------------------------ mistakes of layers
 
 
-def _made(task: UnitTask, mistake: SweepMistake) -> Iterator[UnitSlip]:
-    """In each unit, in all that are hidden, in all outputs, in all."""
+def _made(task: UnitTask, mistake: SweepMistake, rows: set[int]) -> Iterator[UnitSlip]:
+    """In each of these units, in all that are hidden, in all outputs, in all."""
     every = tuple(mistake.where(task))
     groups = {
         every: "every unit",
         tuple(row for row in every if row not in task.column): "every hidden unit",
         tuple(row for row in every if row in task.column): "every output",
     }
-    places = {(row,): f"unit {task.name(row)}" for row in every}
+    places = {(row,): f"unit {task.name(row)}" for row in every if row in rows}
     for at, whose in (places | {at: w for at, w in groups.items() if at not in places}).items():
-        slip = UnitSlip(mistake.text, "", "", at, mistake.equations)
-        if at and (at == every or not slip.everywhere):
-            text = mistake.text if slip.everywhere else f"{whose}: {mistake.text}"
+        if not rows.isdisjoint(at):
             hint = mistake.hint.format(**symbols(task, at))
-            yield UnitSlip(mistake.text, text, hint, at, mistake.equations)
+            slip = UnitSlip(mistake.text, f"{whose}: {mistake.text}", hint, at, mistake.equations)
+            if not slip.everywhere:
+                yield slip
+            elif at == every:
+                yield replace(slip, text=mistake.text)
 
 
 # --------------------------------------------------------------------------- paths forgotten
@@ -66,9 +68,9 @@ def _made(task: UnitTask, mistake: SweepMistake) -> Iterator[UnitSlip]:
 FORGOTTEN = "a path is forgotten"
 
 
-def _one_delta_lacks_terms(task: UnitTask) -> Iterator[UnitSlip]:
+def _one_delta_lacks_terms(task: UnitTask, rows: Sequence[int]) -> Iterator[UnitSlip]:
     """One term of a delta is left out, or only one is kept; the own error is a term, too."""
-    for row in task.rows:
+    for row in rows:
         own, k = row in task.column, len(task.leaving[row])
         if own + k < 2:
             continue
@@ -95,15 +97,15 @@ def _different(told: dict[str, Terms]) -> dict[str, Terms]:
     return {text: told[text] for text in first.values()}
 
 
-def _all_deltas_lack_a_path(task: UnitTask) -> Iterator[UnitSlip]:
+def _all_deltas_lack_a_path(task: UnitTask, rows: Sequence[int]) -> Iterator[UnitSlip]:
     """All that lead to one unit leave it out, or follow it alone; or all keep one path."""
     several = [row for row in task.leading if len(task.leaving[row]) > 1]
-    ends: dict[int, list[int]] = {}
+    ends: dict[int, list[int]] = {end: [] for row in rows for end in task.successors(row).tolist()}
     for row in several:
-        for end in task.successors(row).tolist():
-            ends.setdefault(end, []).append(row)
-    for end, rows in ends.items():
-        masks = {row: task.successors(row) == end for row in rows}
+        for end in ends.keys() & task.successors(row).tolist():
+            ends[end].append(row)
+    for end, before in sorted(ends.items()):
+        masks = {row: task.successors(row) == end for row in before}
         path = f"the path through {task.name(end)}"
         yield from _all(task, f"every delta leaves out {path}", {r: ~x for r, x in masks.items()})
         yield from _all(task, f"every delta counts only {path}", masks)
