@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from math import lgamma, log
 
 import numpy as np
 
@@ -113,8 +114,11 @@ class UnitSearch:
         spoilt = changed[self.task.wiring.target[self.wrong]]
         by_slip = dict(zip(options, spoilt if slip else np.zeros_like(spoilt)))
         chance = {self.names[p]: fit for p, fit in fits.items()}
-        for explanation in fewest(slip, options):
-            yield self._told_from_chance(explanation, chance, by_slip, tried)
+        alike: dict[tuple[Parts, ...], str] = {}
+        first = {name: alike.setdefault(tuple(fit), name) for name, fit in options.items()}
+        for e in fewest(slip, {name: options[name] for name in alike.values()}):
+            whole = replace(e, parts={name: e.parts[like] for name, like in first.items()})
+            yield self._told_from_chance(whole, chance, by_slip, tried)
 
     def _fits(self, delta: Rounded, seen: Seen, positions: np.ndarray) -> list[Fits]:
         """What else would have to be wrong with each of these gradients, given the deltas."""
@@ -144,7 +148,7 @@ class UnitSearch:
         """Without what may agree by chance.
 
         Gradients with the same mistakes confirm each other. A set of mistakes is chosen out of
-        slips * forms * factors, for any of the wrong gradients.
+        slips * forms * factors, and those that agree, out of all that are wrong.
         """
         kept: dict[str, Parts | None] = dict(e.parts)
         groups: dict[tuple[Parts, bool], list[str]] = {}
@@ -152,12 +156,17 @@ class UnitSearch:
             if parts is not None:
                 groups.setdefault((parts, bool(by_slip[name])), []).append(name)
         for (parts, spoilt), members in groups.items():
-            choices = len(self.wrong) * (tried if spoilt else 1)
+            choices = tried if spoilt else 1
             choices *= len(self.factors) * len(UNIT_FORMS) if parts else 1
-            agreed = np.prod([chance[name][parts] for name in members])
-            if choices * agreed > CHANCE:
+            agreed = np.sum(np.log([chance[name][parts] for name in members]))
+            if log(choices) + _log_subsets(len(self.wrong), len(members)) + agreed > log(CHANCE):
                 kept |= dict.fromkeys(members)
         return replace(e, parts=kept)
+
+
+def _log_subsets(n: int, k: int) -> float:
+    """ln of the number of ways to choose k out of n."""
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
 def _chance(wanted: Rounded) -> np.ndarray:
