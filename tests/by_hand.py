@@ -30,6 +30,11 @@ def Phi(z: Any) -> Any:
     return np.vectorize(lambda x: (1 + math.erf(x / math.sqrt(2))) / 2)(z).astype(z.dtype)
 
 
+def mish_slope(z: Any) -> Any:
+    t = np.tanh(np.log(1 + np.exp(z)))
+    return t + z * (1 - t * t) * s(z)
+
+
 def gelu_tanh_slope(z: Any) -> Any:
     t, k = np.tanh(ROOT * (z + 0.044715 * z**3)), ROOT * (1 + 3 * 0.044715 * z**2)
     return (1 + t) / 2 + z / 2 * (1 - t * t) * k
@@ -46,6 +51,10 @@ VALUES: dict[str, Callable[[Any], Any]] = {
     "silu": lambda z: z * s(z),
     "gelu": lambda z: z * Phi(z),
     "gelu_tanh": lambda z: z / 2 * (1 + np.tanh(ROOT * (z + 0.044715 * z**3))),
+    "mish": lambda z: z * np.tanh(np.log(1 + np.exp(z))),
+    "squareplus": lambda z: (z + np.sqrt(z * z + 4)) / 2,
+    "hard_sigmoid": lambda z: np.clip(z / 6 + z.dtype.type(0.5), 0, 1),
+    "sine": np.sin,
     "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
 }
 
@@ -61,6 +70,10 @@ SLOPES: dict[str, Callable[[Any], Any]] = {
     "silu": lambda z: s(z) * (1 + z * (1 - s(z))),
     "gelu": lambda z: Phi(z) + z * phi(z),
     "gelu_tanh": gelu_tanh_slope,
+    "mish": mish_slope,
+    "squareplus": lambda z: (1 + z / np.sqrt(z * z + 4)) / 2,
+    "hard_sigmoid": lambda z: np.where(np.abs(z) < 3, 1 / 6, 0).astype(z.dtype),
+    "sine": np.cos,
 }
 IN_A: dict[str, Callable[[Any], Any]] = {
     "logistic": lambda a: a * (1 - a),

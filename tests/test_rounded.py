@@ -68,7 +68,7 @@ def both_bounds(activation, loss):
     net, (X, Y, _) = task((6, 9, 4, 3), activation, loss, 11, dtype="float32")
     wide = net.to("numpy", "float64")
     batch = Batch(Y.astype(float), positive(11, "float32").astype(float)[:, None], 11, Y.shape[1])
-    swept = sweep(Task(wide.layers, X.astype(float), batch, dp.LOSSES[loss], U), [RIGHT] * 3)
+    swept = sweep(Task(X.astype(float), batch, dp.LOSSES[loss], U, wide.layers), [RIGHT] * 3)
     bounds = gradient_bounds(wide.layers, X.astype(float), batch, dp.LOSSES[loss], U)
     for l, layer in enumerate(swept):
         for form in (form for form in FORMS if not form.text):

@@ -25,9 +25,10 @@ devices devices.cache devices.memory devices.unit devices.nvrtc devices.host dev
 backends.reference backends.numpy backends.jit backends.vectors backends.edges backends.numba
 backends.cuda backends definition
 parameters parts bounds rounded net mlp topology blueprint unit_arrays exchange graph convert
-genomes training files check given mistakes search diagnosis digests ops
-plot.layout plot.drawing plot data bench
-explain.paths explain.text explain.latex explain __init__ cli_samples cli_explain cli_plot cli
+genomes training files check explain.paths explain.text explain.latex explain
+given mistakes search verdicts unit_sweep unit_mistakes unit_search unit_diagnosis diagnosis
+digests ops plot.layout plot.drawing plot data bench
+__init__ cli_samples cli_explain cli_plot cli
 """
 ORDER = IN_ORDER.split()
 

@@ -8,7 +8,7 @@ from deltaprop.activations import ACTIVATIONS, Activation
 from deltaprop.backends import BackendInfo, backends, use_backend
 from deltaprop.check import crosscheck, digest, gradcheck
 from deltaprop.definition import activation
-from deltaprop.diagnosis import BackpropCheck, Verdict, check_backprop
+from deltaprop.diagnosis import check_backprop
 from deltaprop.digests import check_digests
 from deltaprop.equations import Gradient, Layer, Trace
 from deltaprop.errors import BackendUnavailableError, GraphError, ModelFileError
@@ -19,6 +19,7 @@ from deltaprop.mlp import MLP, Back
 from deltaprop.parameters import Parameters
 from deltaprop.training import History
 from deltaprop.unit_arrays import GraphBack, GraphTrace, UnitParameters
+from deltaprop.verdicts import BackpropCheck, Verdict
 
 if TYPE_CHECKING:
     from deltaprop.explain import Explanation

@@ -110,8 +110,8 @@ def unit_gradient_bounds(
     wiring: Wiring, parameters: Array, X: Array, batch: Batch, loss: Loss, u: float
 ) -> Array:
     """As `gradient_bounds`, flat, for a graph of units on NumPy's arrays; all are float64."""
-    a, da, z, dz = _forward_units(wiring, parameters, X, u)
-    outputs = _outputs(wiring, a, da, z, dz, u)
+    a, da, z, dz = forward_units(wiring, parameters, X, u)
+    outputs = unit_outputs(wiring, a, da, z, dz, u)
     delta, ddelta = np.zeros_like(z), np.zeros_like(z)
     for part in reversed(wiring.parts):
         rows, g = part.rows, part.activation
@@ -139,7 +139,7 @@ def unit_gradient_bounds(
     return bound
 
 
-def _forward_units(
+def forward_units(
     wiring: Wiring, parameters: Array, X: Array, u: float
 ) -> tuple[Array, Array, Array, Array]:
     """a and da, z and dz of every unit; inputs have no z. The last a is the 1 of the biases."""
@@ -156,7 +156,7 @@ def _forward_units(
     return a, da, z, dz
 
 
-def _outputs(
+def unit_outputs(
     wiring: Wiring, a: Array, da: Array, z: Array, dz: Array, u: float
 ) -> tuple[Array, ...]:
     """a, da, z, dz of the outputs, samples as rows; a softmax takes the whole row."""

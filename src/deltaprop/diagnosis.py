@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,62 +11,18 @@ from deltaprop.arrays import as_input
 from deltaprop.check import to_numpy
 from deltaprop.contract import Array
 from deltaprop.given import check_shapes, named_gradients, unit_roundoff
+from deltaprop.graph import Graph
 from deltaprop.losses import Loss
 from deltaprop.mistakes import Task
 from deltaprop.mlp import MLP
 from deltaprop.search import Explanation, Part, Search, Slip, alike, layer_of, over_bound
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """On the gradient of one parameter.
-
-    right
-        Whether every element is right, to within rounding.
-    mistake
-        What explains the gradient exactly; "" if it is right or nothing does.
-    error
-        The largest error over what rounding may do, at most 1 if right; inf for a wrong shape.
-    worst
-        How far off it is and where; "" if it is right.
-    """
-
-    right: bool
-    mistake: str
-    error: float
-    worst: str
-
-    def __str__(self) -> str:
-        if self.right:
-            return "right"
-        return f"WRONG  {self.mistake or f'not explained, {self.worst}'}"
-
-
-@dataclass(frozen=True)
-class BackpropCheck:
-    """What `check_backprop` found; true if every gradient is right.
-
-    `verdicts` gives a `Verdict` for each parameter ("0.W"), `summary` the likeliest mistake and
-    how to mend it, `notes` what could not have been seen.
-    """
-
-    verdicts: Mapping[str, Verdict]
-    summary: str
-    notes: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return all(verdict.right for verdict in self.verdicts.values())
-
-    def __str__(self) -> str:
-        lines = [f"{name:<6} {verdict}" for name, verdict in self.verdicts.items()]
-        return "\n".join([*lines, self.summary, *(f"note: {note}" for note in self.notes)])
-
-    __repr__ = __str__
+from deltaprop.unit_diagnosis import check_graph
+from deltaprop.verdicts import ALL_RIGHT, ONE_SAMPLE, SAME, SCALES, BackpropCheck, Verdict
 
 
 def check_backprop(
     my_grads: Any,
-    net: MLP,
+    net: MLP | Graph,
     X: Array,
     Y: Array,
     loss: str | Loss | None = None,
@@ -82,14 +37,20 @@ def check_backprop(
         pair (dW, db) for each layer, a flat list [dW, db, dW, ...], a dict {"0.W": dW, ...}, or
         a vector of all numbers in the order of `net.parameters`. Arrays of any float dtype, or
         nested lists: dW (n, n_in) and db (n,), (n, 1) or (1, n). Nets without bias have no db.
+
+        Of a `Graph`, one number for each edge and bias: what `value_and_grad` or `backward`
+        returns, a dict {("x1", "h"): dw, "h": db, ...} ("x1 -> h" is understood as well), or a
+        vector in the order of `graph.parameters`.
     X, Y, loss, sample_weight
-        As of `MLP.value_and_grad`: X (m, n_in), Y (m, n_out) or labels (m,).
+        As of `value_and_grad`: X (m, n_in), Y (m, n_out) or labels (m,).
 
     The right gradient and the mistaken ones are computed in float64; each element may be off by
     what rounding in the dtype of `my_grads` can do. Raises TypeError for what is no gradient, and
-    ValueError for a wrong number of layers, a shape that no mistake explains, NaN or infinity in
-    `my_grads` or in the right gradient.
+    ValueError for a wrong number of layers, a parameter that is missing or unknown, a shape that
+    no mistake explains, NaN or infinity in `my_grads` or in the right gradient.
     """
+    if isinstance(net, Graph):
+        return check_graph(my_grads, net, X, Y, loss, sample_weight)
     wide = net.to("numpy", "float64")
     X, Y, weights = map(to_numpy, (X, Y, sample_weight))
     X = as_input("X", X, wide.dtype, ("m", wide.sizes[0]), wide.kernels)
@@ -98,7 +59,7 @@ def check_backprop(
     given = named_gradients(my_grads, shapes)
     check_shapes(given, {name: list(_understood(shape, len(X))) for name, shape in shapes.items()})
     with np.errstate(all="ignore"):
-        task = Task(wide.layers, X, batch, chosen, unit_roundoff(given.values()))
+        task = Task(X, batch, chosen, unit_roundoff(given.values()), wide.layers)
         search = Search(task, {name: x.astype(np.float64) for name, x in given.items()})
         _check_finite(search)
         return _result(search)
@@ -122,22 +83,13 @@ def _understood(shape: tuple[int, ...], m: int) -> Iterator[tuple[int, ...]]:
 
 # ------------------------------------------------------------------------------- in words
 
-SCALES = {
-    "half_sse": "1",
-    "half_mse": "1/m",
-    "mse": "2/(m n_out)",
-    "cross_entropy": "1/m",
-    "binary_cross_entropy": "1/m",
-}
-SAME = "; or, which gives the same numbers: "
-
 
 def _result(search: Search) -> BackpropCheck:
     names = list(search.given)
     wrong = [name for name in names if name not in search.right_names]
     if not wrong:
         verdicts = {name: _verdict(search, name, []) for name in names}
-        summary = "every gradient is right, to within rounding"
+        summary = ALL_RIGHT
         return BackpropCheck(verdicts, summary, _notes(search))
     found = search.best()
     verdicts = {name: _verdict(search, name, found) for name in names}
@@ -148,7 +100,7 @@ def _result(search: Search) -> BackpropCheck:
     return BackpropCheck(verdicts, "; ".join(filter(None, said)), _notes(search))
 
 
-def _verdict(search: Search, name: str, found: Sequence[Explanation]) -> Verdict:
+def _verdict(search: Search, name: str, found: Sequence[Explanation[Slip]]) -> Verdict:
     wanted = search.right_gradient(name)
     given = alike(search.given[name], wanted)
     right = name in search.right_names
@@ -173,7 +125,7 @@ def _worst(given: np.ndarray, wanted: np.ndarray, ratio: np.ndarray) -> str:
     )
 
 
-def _mistake(name: str, e: Explanation) -> str:
+def _mistake(name: str, e: Explanation[Slip]) -> str:
     """What is wrong with one gradient; "" if it is not explained."""
     parts = e.parts[name]
     if parts is None:
@@ -195,7 +147,7 @@ def _sorted(parts: frozenset[Part]) -> list[Part]:
     return sorted(parts, key=lambda part: part.text)
 
 
-def _summary(search: Search, e: Explanation) -> str:
+def _summary(search: Search, e: Explanation[Slip]) -> str:
     """Each mistake once, with the right equation."""
     task = search.task
     said = []
@@ -216,12 +168,14 @@ def _symbols(task: Task, at: Sequence[int]) -> dict[str, str]:
         "loss": task.loss.name,
         "scale": SCALES.get(task.loss.name, "scale"),
         "error": "delta^L" if task.loss.link else "dE/da^L",
+        "top": "a^L",
+        "forward": "z^l = a^(l-1) W^l^T + b^l",
     }
     if len(at) != 1:
-        return symbols | {"l": "l", "up": "(l+1)", "e": "dE/da^l"}
+        return symbols | {"l": "^l", "up": "^(l+1)", "e": "dE/da^l"}
     l = at[0] + 1
     e = f"dE/da^{l}" if at[0] == task.top else f"(delta^{l + 1} W^{l + 1})"
-    return symbols | {"l": str(l), "up": str(l + 1), "e": e}
+    return symbols | {"l": f"^{l}", "up": f"^{l + 1}", "e": e}
 
 
 def _where_to_look(search: Search, wrong: Sequence[str], unexplained: Sequence[str]) -> str:
@@ -245,7 +199,7 @@ def _notes(search: Search) -> tuple[str, ...]:
     """What these samples cannot tell."""
     notes = []
     if len(search.task.X) == 1:
-        notes.append("there is one sample: a missing 1/m cannot be seen")
+        notes.append(ONE_SAMPLE)
     for name in search.right_names:
         wanted = search.right_gradient(name)
         if np.all(over_bound(np.zeros_like(wanted.x), wanted) <= 1):

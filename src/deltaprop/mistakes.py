@@ -33,14 +33,40 @@ from deltaprop.rounded import Rounded, exact
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a gradient is taken of, in float64, and the unit roundoff u it was computed at."""
+class Asked:
+    """Samples and loss of a gradient, in float64, and the unit roundoff u it was computed at."""
 
-    layers: Sequence[Layer]
     X: np.ndarray
     batch: Batch
     loss: Loss
     u: float
+
+    @property
+    def sloped(self) -> Sequence[int]:
+        """The layers, or units, whose delta has a slope."""
+        raise NotImplementedError
+
+    @property
+    def hidden(self) -> Sequence[int]:
+        """Those that are no outputs."""
+        raise NotImplementedError
+
+    @property
+    def outputs(self) -> Sequence[int]:
+        """The others."""
+        raise NotImplementedError
+
+    @property
+    def biased(self) -> bool:
+        """Whether there are biases."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Task(Asked):
+    """What the gradient of layers is taken of."""
+
+    layers: Sequence[Layer]
 
     @cached_property
     def trace(self) -> tuple[list[Rounded], list[Rounded]]:
@@ -53,9 +79,24 @@ class Task:
         return len(self.layers) - 1
 
     @property
-    def slopes(self) -> int:
-        """How many layers have a slope: all, but for an output whose link cancels it."""
-        return self.top if self.loss.link else self.top + 1
+    def sloped(self) -> Sequence[int]:
+        """All layers, but for an output whose link cancels the slope."""
+        return range(self.top if self.loss.link else self.top + 1)
+
+    @property
+    def hidden(self) -> Sequence[int]:
+        """The layers that an error comes down to."""
+        return range(self.top)
+
+    @property
+    def outputs(self) -> Sequence[int]:
+        """The output layer."""
+        return [self.top]
+
+    @property
+    def biased(self) -> bool:
+        """Whether there are biases."""
+        return self.layers[0].b is not None
 
 
 def slope_at_z(g: Activation, z: Rounded, a: Rounded) -> Rounded:
@@ -63,7 +104,7 @@ def slope_at_z(g: Activation, z: Rounded, a: Rounded) -> Rounded:
     return z.apply(bounds.slope_at(g))
 
 
-def by_residual(task: Task, a: Rounded) -> Rounded:
+def by_residual(task: Asked, a: Rounded) -> Rounded:
     """scale * w (a - y)."""
     Y, w = task.batch.Y, task.batch.weights
 
@@ -89,7 +130,7 @@ class Equations:
     """
 
     z_bias: Callable[[Any], Any] = lambda b: b
-    output: Callable[[Task, Rounded], Rounded] = by_residual
+    output: Callable[[Asked, Rounded], Rounded] = by_residual
     link: Callable[[Rounded, Rounded], Rounded] = lambda r, a: r
     slope: Callable[[Activation, Rounded, Rounded], Rounded] = slope_at_z
     delta: Callable[[Rounded, Rounded], Rounded] = lambda e, slope: e * slope
@@ -139,34 +180,34 @@ def forward(task: Task, z_bias: Callable[[Any], Any]) -> tuple[list[Rounded], li
 # --------------------------------------------------------------------- mistakes of the sweep
 
 
-def with_slope(task: Task) -> Sequence[int]:
+def with_slope(task: Asked) -> Sequence[int]:
     """The layers whose delta has a slope."""
-    return range(task.slopes)
+    return task.sloped
 
 
-def hidden(task: Task) -> Sequence[int]:
+def hidden(task: Asked) -> Sequence[int]:
     """The layers that an error comes down to."""
-    return range(task.top)
+    return task.hidden
 
 
 def below_square(task: Task) -> Sequence[int]:
     """The layers below a square W."""
-    return [l for l in hidden(task) if len(set(task.layers[l + 1].W.shape)) == 1]
+    return [l for l in task.hidden if len(set(task.layers[l + 1].W.shape)) == 1]
 
 
-def below_link(link: Sequence[str]) -> Callable[[Task], Sequence[int]]:
+def below_link(link: Sequence[str]) -> Callable[[Asked], Sequence[int]]:
     """The output layer, with one of these links."""
-    return lambda task: [task.top] if task.loss.link in link else []
+    return lambda task: task.outputs if task.loss.link in link else []
 
 
-def weighted(task: Task) -> Sequence[int]:
+def weighted(task: Asked) -> Sequence[int]:
     """The output layer, if samples have weights."""
-    return [] if task.batch.weights is None else [task.top]
+    return [] if task.batch.weights is None else task.outputs
 
 
-def biased(task: Task) -> Sequence[int]:
+def biased(task: Asked) -> Sequence[int]:
     """The output layer, if there are biases; what is left out there is left out everywhere."""
-    return [] if task.layers[0].b is None else [task.top]
+    return task.outputs if task.biased else []
 
 
 @dataclass(frozen=True)
@@ -176,15 +217,16 @@ class SweepMistake:
     text
         what is wrong, of delta^l in the layers `where` says.
     hint
-        the right equation: {l} and {up} stand for l and l + 1, {e} for dE/da^l, {error} for what
-        the loss gives at the output, {scale} for its scale.
+        the right equation: {l} and {up} stand for ^l and ^(l + 1), {e} for dE/da^l, {error} for
+        what the loss gives at the output, {top} for a^L, {scale} for its scale, {forward} for
+        the equation of z.
     equations
         the sweep with one equation replaced.
     """
 
     text: str
     hint: str
-    where: Callable[[Task], Sequence[int]]
+    where: Callable[[Any], Sequence[int]]
     equations: Equations
 
     def places(self, task: Task) -> Iterator[tuple[int, ...]]:
@@ -196,7 +238,7 @@ class SweepMistake:
 
 
 def wrong(
-    text: str, hint: str, where: Callable[[Task], Sequence[int]], **equation: Any
+    text: str, hint: str, where: Callable[[Any], Sequence[int]], **equation: Any
 ) -> SweepMistake:
     """A row of the table."""
     return SweepMistake(text, hint, where, replace(RIGHT, **equation))
@@ -207,8 +249,8 @@ def updated(eta: Rounded) -> Equations:
     return replace(RIGHT, down=lambda delta, W, a: delta @ (W - (delta.T @ a) * eta))
 
 
-SLOPE = "delta^{l} = {e} * g'(z^{l})"
-DOWN = "delta^{l} = (delta^{up} W^{up}) * g'(z^{l})"
+SLOPE = "delta{l} = {e} * g'(z{l})"
+DOWN = "delta{l} = (delta{up} W{up}) * g'(z{l})"
 
 SWEEP_MISTAKES = (
     wrong("delta lacks g'(z)", SLOPE, with_slope, delta=lambda e, slope: e),
@@ -227,13 +269,13 @@ SWEEP_MISTAKES = (
     wrong("delta has the factor a in place of g'(z)", SLOPE, with_slope, slope=lambda g, z, a: a),
     wrong(
         "delta is multiplied by a (1 - a), though cross-entropy cancels the slope",
-        "delta^{l} = {scale} (a^{l} - y), without g'",
+        "delta{l} = {scale} (a{l} - y), without g'",
         below_link(("softmax", "logistic")),
         link=lambda r, a: r * (a * (1 - a)),
     ),
     wrong(
         "delta is multiplied by softmax's Jacobian, though cross-entropy cancels it",
-        "delta^{l} = {scale} (a^{l} - y), without g'",
+        "delta{l} = {scale} (a{l} - y), without g'",
         below_link(("softmax",)),
         link=lambda r, a: a * (r - (r * a).sum(axis=1, keepdims=True)),
     ),
@@ -246,7 +288,7 @@ SWEEP_MISTAKES = (
     wrong("the error comes down without W", DOWN, below_square, down=lambda delta, W, a: delta),
     wrong(
         "the sample weights are left out",
-        "{error} = {scale} w (a^L - y)",
+        "{error} = {scale} w ({top} - y)",
         weighted,
         output=lambda task, a: by_residual(
             replace(task, batch=replace(task.batch, weights=None)), a
@@ -254,7 +296,7 @@ SWEEP_MISTAKES = (
     ),
     wrong(
         "the forward sweep leaves out the biases",
-        "z^l = a^(l-1) W^l^T + b^l",
+        "{forward}",
         biased,
         z_bias=lambda b: None,
     ),
@@ -312,8 +354,8 @@ class Factor:
     value: Callable[[int, int, float], float]
 
 
-SIGN_HINT = "{error} = {scale} (a^L - y), the target subtracted, and w <- w - eta dE/dw"
-SCALE_HINT = "{loss} has {error} = {scale} (a^L - y)"
+SIGN_HINT = "{error} = {scale} ({top} - y), the target subtracted, and w <- w - eta dE/dw"
+SCALE_HINT = "{loss} has {error} = {scale} ({top} - y)"
 
 # Of each pair at most one applies; a mistaken factor is a product over the pairs.
 FACTORS: tuple[tuple[Factor, ...], ...] = (

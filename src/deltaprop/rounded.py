@@ -36,6 +36,10 @@ class Rounded:
         """The transpose."""
         return Rounded(self.x.T, self.dx.T, self.u)
 
+    def __getitem__(self, index: Any) -> Rounded:
+        """Those elements."""
+        return Rounded(self.x[index], self.dx[index], self.u)
+
     def _beside(self, other: Rounded | Array | float) -> Rounded:
         if isinstance(other, Rounded):
             return other

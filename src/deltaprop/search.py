@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,9 +20,9 @@ from deltaprop.mistakes import (
     SWEEP_MISTAKES,
     THROUGH_GRADIENT,
     UPDATED,
+    Asked,
     Equations,
     Factor,
-    Form,
     SweepMistake,
     Swept,
     Task,
@@ -40,7 +41,17 @@ KNOWN = 10
 MOST = 4
 """How many mistakes beside one of the sweep an explanation may have."""
 
-Part = Factor | Form
+
+class Part(Protocol):
+    """A mistake of one gradient or a factor: what is wrong, and the right equation."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def hint(self) -> str: ...
+
+
 Parts = frozenset[Part]
 Options = Mapping[str, Sequence[Parts]]
 Given = Mapping[str, np.ndarray]
@@ -69,7 +80,7 @@ def agrees(given: np.ndarray, wanted: Rounded) -> bool:
     return bool(np.all(over_bound(given, wanted) <= 1))
 
 
-def factors(task: Task) -> dict[Parts, float]:
+def factors(task: Asked) -> dict[Parts, float]:
     """Mistaken factors, products over `FACTORS`; of those with one value, the fewest at a time."""
     m, n = task.batch.Y.shape
     w = task.batch.weights
@@ -101,14 +112,17 @@ class Slip:
     eta: float | None = None
 
 
+S = TypeVar("S", bound=Any)
+
+
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Generic[S]):
     """At most one mistake of the sweep, and what else is wrong with each gradient.
 
     `parts` is None for a gradient that is not explained.
     """
 
-    slip: Slip | None
+    slip: S | None
     parts: Mapping[str, Parts | None]
 
     @property
@@ -117,8 +131,8 @@ class Explanation:
         return frozenset().union(*(parts for parts in self.parts.values() if parts))
 
     @property
-    def layers(self) -> int:
-        """In how many layers the mistake of the sweep is made."""
+    def places(self) -> int:
+        """In how many layers, or units, the mistake of the sweep is made."""
         return len(self.slip.at) if self.slip else 0
 
     @property
@@ -157,11 +171,11 @@ class Search:
         given = alike(self.given[name], wanted)
         return given is not None and agrees(given, wanted)
 
-    def best(self) -> list[Explanation]:
+    def best(self) -> list[Explanation[Slip]]:
         """The simplest explanations of the most gradients; they give the same numbers."""
-        found: list[Explanation] = []
+        found: list[Explanation[Slip]] = []
         for slip in self._slips():
-            found += _fewest(slip, self._options(self._swept(slip)))
+            found += fewest(slip, self._options(self._swept(slip)))
         rank = min(explanation.rank for explanation in found)
         return _in_fewest_layers([e for e in found if e.rank == rank])
 
@@ -260,10 +274,10 @@ def learning_rate(given: np.ndarray, constant: Rounded, linear: Rounded) -> Roun
 # -------------------------------------------------------------------------------- simplest
 
 
-def _fewest(slip: Slip | None, options: Options) -> list[Explanation]:
+def fewest(slip: S | None, options: Options) -> list[Explanation[S]]:
     """The smallest sets of mistakes that explain the most gradients beside this sweep."""
     pool = list(dict.fromkeys(x for fits in options.values() for parts in fits for x in parts))
-    found: list[Explanation] = []
+    found: list[Explanation[S]] = []
     for size in range(min(MOST, len(pool)) + 1):
         for chosen in combinations(pool, size):
             found.append(Explanation(slip, _choice(options, frozenset(chosen))))
@@ -279,11 +293,11 @@ def _choice(options: Options, allowed: Parts) -> dict[str, Parts | None]:
     }
 
 
-def _in_fewest_layers(explanations: Sequence[Explanation]) -> list[Explanation]:
+def _in_fewest_layers(explanations: Sequence[Explanation[Slip]]) -> list[Explanation[Slip]]:
     """Of explanations by one mistake of the sweep, the one in the fewest layers."""
-    kept: dict[tuple[str, Parts], Explanation] = {}
+    kept: dict[tuple[str, Parts], Explanation[Slip]] = {}
     for e in explanations:
         key = (e.slip.mistake.text if e.slip else "", e.every_part)
-        if key not in kept or e.layers < kept[key].layers:
+        if key not in kept or e.places < kept[key].places:
             kept[key] = e
     return list(kept.values())
