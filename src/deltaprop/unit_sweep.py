@@ -39,8 +39,8 @@ class Terms:
 class UnitSlip:
     """A mistake of the sweep in the units `at`, rows.
 
-    `terms` says what the deltas sum that do not sum everything; `whose` names the units where
-    they are many. Two slips of one `kind` are the same mistake in different places.
+    `terms` says what the deltas sum that do not sum everything. Two slips of one `kind` are the
+    same mistake in different places.
     """
 
     kind: str
