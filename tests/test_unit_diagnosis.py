@@ -94,6 +94,12 @@ def test_a_forgotten_path_with_an_error_beside_it_is_not_explained(relative):
     )
 
 
+def test_a_mistake_that_a_right_gradient_contradicts_is_not_offered():
+    g, batch = fork("tanh", "half_mse")
+    mine = gradients(g, *batch, left_out=[("h", "y2")])
+    assert_unexplained(dp.check_backprop(mine | {"h": gradients(g, *batch)["h"]}, g, *batch))
+
+
 def test_where_the_error_begins_is_said():
     g, batch = fork("tanh", "half_mse")
     mine = gradients(g, *batch)

@@ -215,7 +215,20 @@ def test_z_in_place_of_a_and_what_was_never_computed():
     text = "formed with z of the source in place of a"
     assert_named(text, gradients(g, *batch, z_for_a=True), g, batch)
     assert_named("left at 0", right | {"h": np.float64(0), "k": np.float64(0)}, g, batch)
-    assert_named("left at 0", right | {("x1", "y1"): np.float64(0)}, g, batch)
+    mine = right | {("x1", "y1"): np.float64(0)}
+    assert_named("left at 0", mine, g, batch)
+    assert "in place of a" not in dp.check_backprop(mine, g, *batch).summary
+
+
+def test_of_the_places_of_a_mistake_the_fewest_are_named():
+    g = dp.Graph(["x"], ["y"], dtype="float64", backend="reference")
+    for unit, kind, before in (("k", "identity", "x"), ("h", "tanh", "k"), ("y", "tanh", "h")):
+        g.unit(unit, kind, 0.5)
+        g.edge(before, unit, 0.75)
+    batch = sample((5, 1), "float64", 1), sample((5, 1), "float64", 2), "half_mse"
+    mine = gradients(g, *batch, no_slope=["h"])
+    assert_named("unit h: delta lacks g'(z)", mine, g, batch)
+    assert "every hidden unit" not in dp.check_backprop(mine, g, *batch).summary
 
 
 FACTORS = {

@@ -39,8 +39,8 @@ class Terms:
 class UnitSlip:
     """A mistake of the sweep in the units `at`, rows.
 
-    `terms` says what the deltas sum that do not sum everything; `whose` names the units where
-    they are many. Two slips of one `kind` are the same mistake in different places.
+    `terms` says what the deltas sum that do not sum everything. Two slips of one `kind` are the
+    same mistake in different places.
     """
 
     kind: str
@@ -177,8 +177,6 @@ class Seen:
         parameters[task.edges :] = 0 if b is None else b
         a, da, z, dz = bounds.forward_units(wiring, parameters, task.X, u)
         top, dtop, *_ = bounds.unit_outputs(wiring, a, da, z, dz, u)
-        rows = list(task.column)
-        a[rows], da[rows] = top.T, dtop.T
         z[: wiring.inputs], z[-1] = task.X.T, 1
         outputs = Rounded(top, dtop, u)
         error = equations.output(task, outputs)
