@@ -13,7 +13,7 @@ import pytest
 import deltaprop as dp
 from conftest import sample
 from deltaprop import elementary as el
-from deltaprop.genomes import _express
+from deltaprop.graphs.genomes import _express
 from genomes import config, evolved, neat_outputs
 
 X = sample((20, 3), "float64")

@@ -12,9 +12,9 @@ import deltaprop as dp
 from by_hand import positive
 from conftest import sample
 from deltaprop.bounds import gradient_bounds
+from deltaprop.diagnosis.mistakes import FORMS, RIGHT, Task, sweep
+from deltaprop.diagnosis.rounded import Rounded, exact
 from deltaprop.equations import Batch
-from deltaprop.mistakes import FORMS, RIGHT, Task, sweep
-from deltaprop.rounded import Rounded, exact
 from tasks import UNITWISE, task
 
 U = float(np.finfo(np.float32).eps) / 2

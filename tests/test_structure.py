@@ -24,10 +24,12 @@ contract arrays targets equations units
 devices devices.cache devices.memory devices.unit devices.nvrtc devices.host devices.cupy
 backends.reference backends.numpy backends.jit backends.vectors backends.edges backends.numba
 backends.cuda backends definition
-parameters parts bounds rounded net mlp topology blueprint unit_arrays exchange graph convert
-genomes training files check explain.paths explain.text explain.latex explain
-given mistakes search verdicts unit_sweep unit_mistakes unit_search unit_diagnosis diagnosis
-digests ops plot.layout plot.drawing plot data bench
+parameters parts bounds net mlp graphs graphs.topology graphs.blueprint graphs.unit_arrays
+graphs.exchange graph graphs.convert graphs.genomes training files check
+explain.paths explain.text explain.latex explain
+diagnosis.rounded diagnosis.given diagnosis.mistakes diagnosis.search diagnosis.verdicts
+diagnosis.unit_sweep diagnosis.unit_mistakes diagnosis.unit_search diagnosis.unit_diagnosis
+diagnosis digests ops plot.layout plot.drawing plot data bench
 __init__ cli_samples cli_explain cli_plot cli
 """
 ORDER = IN_ORDER.split()
@@ -37,9 +39,9 @@ LATE = {
     ("net", "training"),
     ("net", "files"),
     ("net", "explain"),
-    ("mlp", "convert"),
-    ("exchange", "convert"),
-    ("exchange", "genomes"),
+    ("mlp", "graphs.convert"),
+    ("graphs.exchange", "graphs.convert"),
+    ("graphs.exchange", "graphs.genomes"),
 }
 
 

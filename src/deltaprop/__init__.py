@@ -9,17 +9,17 @@ from deltaprop.backends import BackendInfo, backends, use_backend
 from deltaprop.check import crosscheck, digest, gradcheck
 from deltaprop.definition import activation
 from deltaprop.diagnosis import check_backprop
+from deltaprop.diagnosis.verdicts import BackpropCheck, Verdict
 from deltaprop.digests import check_digests
 from deltaprop.equations import Gradient, Layer, Trace
 from deltaprop.errors import BackendUnavailableError, GraphError, ModelFileError
 from deltaprop.files import load
 from deltaprop.graph import Graph
+from deltaprop.graphs.unit_arrays import GraphBack, GraphTrace, UnitParameters
 from deltaprop.losses import LOSSES, Loss
 from deltaprop.mlp import MLP, Back
 from deltaprop.parameters import Parameters
 from deltaprop.training import History
-from deltaprop.unit_arrays import GraphBack, GraphTrace, UnitParameters
-from deltaprop.verdicts import BackpropCheck, Verdict
 
 if TYPE_CHECKING:
     from deltaprop.explain import Explanation

@@ -11,8 +11,8 @@ from deltaprop.cli_samples import sample_options, samples
 from deltaprop.explain import MAX_PATHS, as_graph
 from deltaprop.files import load
 from deltaprop.graph import Graph
+from deltaprop.graphs.topology import Topology
 from deltaprop.net import Net
-from deltaprop.topology import Topology
 
 LISTED = 20
 """So many weights are listed."""

@@ -21,9 +21,9 @@ from safetensors.numpy import save as to_bytes
 from deltaprop.activations import ACTIVATIONS, Activation, activation_named
 from deltaprop.arrays import check_count
 from deltaprop.backends import resolve as resolve_backend
-from deltaprop.blueprint import Blueprint
 from deltaprop.errors import ModelFileError
 from deltaprop.graph import Graph
+from deltaprop.graphs.blueprint import Blueprint
 from deltaprop.mlp import MLP
 from deltaprop.names import as_names
 from deltaprop.net import Net

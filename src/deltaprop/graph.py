@@ -14,18 +14,18 @@ from deltaprop.activations import Activation, activation_named
 from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import choice
 from deltaprop.backends import load as load_backend
-from deltaprop.blueprint import Blueprint
 from deltaprop.bounds import unit_gradient_bounds
 from deltaprop.contract import Array, Kernels
 from deltaprop.devices.memory import NumpyArrays
 from deltaprop.equations import Batch, OutputArrays
 from deltaprop.errors import GraphError
-from deltaprop.exchange import Exchange
+from deltaprop.graphs.blueprint import Blueprint
+from deltaprop.graphs.exchange import Exchange
+from deltaprop.graphs.topology import Topology, wire
+from deltaprop.graphs.unit_arrays import GraphBack, GraphTrace, Rows, UnitParameters
 from deltaprop.losses import Loss
 from deltaprop.names import Name, as_names
 from deltaprop.net import TYPICAL_BATCH, Net
-from deltaprop.topology import Topology, wire
-from deltaprop.unit_arrays import GraphBack, GraphTrace, Rows, UnitParameters
 from deltaprop.units import UnitOutputs, UnitTrace, Wiring
 
 LEAST_PART, NUMBERS_IN_CACHE = 256, 1 << 20

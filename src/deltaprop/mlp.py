@@ -142,7 +142,7 @@ class MLP(Net[Parameters]):
 
         Inputs are x1, x2, ...; unit i of hidden layer l is "h<l>.<i>"; outputs are y1, y2, ...
         """
-        from deltaprop.convert import from_layers
+        from deltaprop.graphs.convert import from_layers
 
         return from_layers(self)
 

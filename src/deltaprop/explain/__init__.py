@@ -17,11 +17,11 @@ from deltaprop.explain import latex as as_latex
 from deltaprop.explain import text as as_text
 from deltaprop.explain.paths import Contributions, Factor, Path, Sweep, UnitNumbers, Weight, total
 from deltaprop.graph import Graph
+from deltaprop.graphs.unit_arrays import GraphBack, GraphTrace
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP
 from deltaprop.names import Name, listed
 from deltaprop.net import Net
-from deltaprop.unit_arrays import GraphBack, GraphTrace
 
 MAX_PATHS = 12
 

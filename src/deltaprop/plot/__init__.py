@@ -10,13 +10,13 @@ from deltaprop.arrays import check_count
 from deltaprop.check import to_numpy
 from deltaprop.contract import Array
 from deltaprop.graph import Graph
+from deltaprop.graphs.topology import Topology
+from deltaprop.graphs.unit_arrays import GraphBack, UnitParameters
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP, Back
 from deltaprop.parameters import Parameters
 from deltaprop.plot.drawing import Picture, draw, inches, style_of
 from deltaprop.plot.layout import places
-from deltaprop.topology import Topology
-from deltaprop.unit_arrays import GraphBack, UnitParameters
 
 
 def network(

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deltaprop.graphs.topology import Integers, Topology
 from deltaprop.plot.layout import routes, spots
-from deltaprop.topology import Integers, Topology
 
 BLUE, GREY, ORANGE = "#0b559f", "#cfcfcf", "#c8500a"
 """Below, at and above 0: told apart with any colour vision."""

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from deltaprop.topology import Integers, Topology
+from deltaprop.graphs.topology import Integers, Topology
 
 SWEEPS = 12
 WIDEST = 1.6

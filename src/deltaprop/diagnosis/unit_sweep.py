@@ -4,8 +4,8 @@
     dE/dw(i->j) = sum over the samples of delta_j a_i
 
 A unit is a row of z, a and delta, in the order of evaluation; samples are columns. The equations
-are those of `deltaprop.mistakes`, of which a mistake replaces one; a path forgotten is a term
-missing in the sum.
+are those of `mistakes.py`, of which a mistake replaces one; a path forgotten is a term missing in
+the sum.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from deltaprop import bounds
 from deltaprop.activations import Activation
 from deltaprop.backends import numpy as blas
-from deltaprop.mistakes import RIGHT, Asked, Equations
-from deltaprop.rounded import Rounded, exact
-from deltaprop.topology import Topology
+from deltaprop.diagnosis.mistakes import RIGHT, Asked, Equations
+from deltaprop.diagnosis.rounded import Rounded, exact
+from deltaprop.graphs.topology import Topology
 from deltaprop.units import Wiring
 
 Slope = Callable[[Activation, Rounded, Rounded], Rounded]

@@ -9,9 +9,9 @@ import numpy as np
 
 from deltaprop.activations import ACTIVATIONS, Activation, activation_named
 from deltaprop.arrays import check_count
-from deltaprop.blueprint import Blueprint, as_number
 from deltaprop.errors import GraphError, nearest
 from deltaprop.graph import Graph
+from deltaprop.graphs.blueprint import Blueprint, as_number
 from deltaprop.mlp import MLP
 from deltaprop.names import Name, as_name, as_names, listed
 from deltaprop.scalar import DTYPES

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from deltaprop.mistakes import (
+from deltaprop.diagnosis.mistakes import (
     FACTORS,
     FORMS,
     RIGHT,
@@ -29,7 +29,7 @@ from deltaprop.mistakes import (
     sweep,
     updated,
 )
-from deltaprop.rounded import Rounded
+from deltaprop.diagnosis.rounded import Rounded
 
 MARGIN = 4
 """The given and the wanted both keep the error bound, which makes 2; a derivation by hand takes

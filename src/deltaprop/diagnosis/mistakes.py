@@ -25,9 +25,9 @@ import numpy as np
 from deltaprop import bounds
 from deltaprop.activations import Activation
 from deltaprop.backends import numpy as blas
+from deltaprop.diagnosis.rounded import Rounded, exact
 from deltaprop.equations import Batch, Layer
 from deltaprop.losses import Loss
-from deltaprop.rounded import Rounded, exact
 
 # ------------------------------------------------------------------------------- the sweep
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from deltaprop.activations import Activation
 from deltaprop.errors import GraphError, nearest
+from deltaprop.graphs.topology import Integers, Topology
 from deltaprop.names import Name, as_name, listed
-from deltaprop.topology import Integers, Topology
 
 
 def as_number(what: str, value: Any) -> float:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deltaprop.mistakes import RIGHT, SWEEP_MISTAKES, SweepMistake, wrong
-from deltaprop.rounded import Rounded
-from deltaprop.unit_sweep import Terms, UnitSlip, UnitTask, gradient
-from deltaprop.verdicts import SCALES
+from deltaprop.diagnosis.mistakes import RIGHT, SWEEP_MISTAKES, SweepMistake, wrong
+from deltaprop.diagnosis.rounded import Rounded
+from deltaprop.diagnosis.unit_sweep import Terms, UnitSlip, UnitTask, gradient
+from deltaprop.diagnosis.verdicts import SCALES
 
 SHOWN = 4
 """How many terms of a sum are written out."""

@@ -10,16 +10,16 @@ import numpy as np
 from deltaprop.arrays import as_input
 from deltaprop.check import to_numpy
 from deltaprop.contract import Array
+from deltaprop.diagnosis.given import named_gradients, unit_roundoff
+from deltaprop.diagnosis.search import Parts
+from deltaprop.diagnosis.unit_mistakes import right_delta, symbols
+from deltaprop.diagnosis.unit_search import Found, UnitSearch
+from deltaprop.diagnosis.unit_sweep import UnitTask, parameter_names
+from deltaprop.diagnosis.verdicts import ALL_RIGHT, ONE_SAMPLE, SAME, BackpropCheck, Verdict
 from deltaprop.explain import find_weight
-from deltaprop.given import named_gradients, unit_roundoff
 from deltaprop.graph import Graph
+from deltaprop.graphs.unit_arrays import GraphBack, UnitParameters
 from deltaprop.losses import Loss
-from deltaprop.search import Parts
-from deltaprop.unit_arrays import GraphBack, UnitParameters
-from deltaprop.unit_mistakes import right_delta, symbols
-from deltaprop.unit_search import Found, UnitSearch
-from deltaprop.unit_sweep import UnitTask, parameter_names
-from deltaprop.verdicts import ALL_RIGHT, ONE_SAMPLE, SAME, BackpropCheck, Verdict
 
 SHOWN = 8
 """How many gradients a sentence lists."""

@@ -10,14 +10,14 @@ import numpy as np
 from deltaprop.arrays import as_input
 from deltaprop.check import to_numpy
 from deltaprop.contract import Array
-from deltaprop.given import check_shapes, named_gradients, unit_roundoff
+from deltaprop.diagnosis.given import check_shapes, named_gradients, unit_roundoff
+from deltaprop.diagnosis.mistakes import Task
+from deltaprop.diagnosis.search import Explanation, Part, Search, Slip, alike, layer_of, over_bound
+from deltaprop.diagnosis.unit_diagnosis import check_graph
+from deltaprop.diagnosis.verdicts import ALL_RIGHT, ONE_SAMPLE, SAME, SCALES, BackpropCheck, Verdict
 from deltaprop.graph import Graph
 from deltaprop.losses import Loss
-from deltaprop.mistakes import Task
 from deltaprop.mlp import MLP
-from deltaprop.search import Explanation, Part, Search, Slip, alike, layer_of, over_bound
-from deltaprop.unit_diagnosis import check_graph
-from deltaprop.verdicts import ALL_RIGHT, ONE_SAMPLE, SAME, SCALES, BackpropCheck, Verdict
 
 
 def check_backprop(

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from deltaprop.activations import Activation, activation_named
-from deltaprop.blueprint import Blueprint, as_number
 from deltaprop.errors import GraphError
 from deltaprop.graph import Graph
+from deltaprop.graphs.blueprint import Blueprint, as_number
+from deltaprop.graphs.topology import Topology
 from deltaprop.names import listed
-from deltaprop.topology import Topology
 
 Activations = Mapping[str, str | Activation] | None
 

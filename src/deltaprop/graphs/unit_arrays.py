@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltaprop.blueprint import as_number
 from deltaprop.contract import Array
+from deltaprop.graphs.blueprint import as_number
+from deltaprop.graphs.topology import Topology
 from deltaprop.names import Name
-from deltaprop.topology import Topology
 
 
 class Rows(Mapping[Name, Array]):

@@ -14,11 +14,11 @@ class Exchange:
 
     @classmethod
     def from_arrays(cls, source: Any, target: Any, weight: Any = None, **options: Any) -> Self:
-        """A graph from edges, units being numbers: see `deltaprop.convert.from_arrays`.
+        """A graph from edges, units being numbers: see `deltaprop.graphs.convert.from_arrays`.
 
         Options: inputs, outputs, activation, output, bias, seed, dtype, backend.
         """
-        from deltaprop.convert import from_arrays
+        from deltaprop.graphs.convert import from_arrays
 
         graph: Any = from_arrays(source, target, weight, **options)
         return graph  # type: ignore[no-any-return]
@@ -34,11 +34,11 @@ class Exchange:
         dtype: Any = None,
         backend: str | None = None,
     ) -> Self:
-        """A graph from a networkx.DiGraph: see `deltaprop.convert.from_networkx`.
+        """A graph from a networkx.DiGraph: see `deltaprop.graphs.convert.from_networkx`.
 
         Edges may have a "weight", nodes an "activation", a "bias" and a "role".
         """
-        from deltaprop.convert import from_networkx
+        from deltaprop.graphs.convert import from_networkx
 
         graph: Any = from_networkx(
             G, inputs=inputs, outputs=outputs, seed=seed, dtype=dtype, backend=backend
@@ -50,7 +50,7 @@ class Exchange:
 
         Raises ImportError without networkx.
         """
-        from deltaprop.convert import to_networkx
+        from deltaprop.graphs.convert import to_networkx
 
         return to_networkx(self)
 
@@ -64,12 +64,12 @@ class Exchange:
         dtype: Any = "float64",
         backend: str | None = None,
     ) -> Self:
-        """What a feed-forward genome of neat-python computes: see `deltaprop.genomes`.
+        """What a feed-forward genome of neat-python computes: see `deltaprop.graphs.genomes`.
 
         Units are named by the genome's keys. Raises `GraphError` for a genome that has another
         meaning than a graph of units, ImportError without neat-python.
         """
-        from deltaprop.genomes import from_neat
+        from deltaprop.graphs.genomes import from_neat
 
         graph: Any = from_neat(
             genome, config, activations=activations, dtype=dtype, backend=backend
@@ -87,6 +87,6 @@ class Exchange:
 
         `activations` as they were given to `from_neat`. Raises `GraphError` for another genome.
         """
-        from deltaprop.genomes import to_neat
+        from deltaprop.graphs.genomes import to_neat
 
         to_neat(self, genome, config, activations=activations)

@@ -2,8 +2,8 @@
 
 A mistake is made first in the topmost wrong unit of its place alone, where the deltas above are
 right; only what gives numbers of that unit is swept through the graph. Comparison and ranking are
-those of `deltaprop.search`. But a parameter is one number here, and among many mistakes one may
-give it by chance: what so few digits agree on is no explanation.
+those of `search.py`. But a parameter is one number here, and among many mistakes one may give it
+by chance: what so few digits agree on is no explanation.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from math import lgamma, log
 
 import numpy as np
 
-from deltaprop.rounded import Rounded
-from deltaprop.search import MARGIN, Explanation, Parts, factors, fewest, over_bound
-from deltaprop.unit_mistakes import UNIT_FORMS, slips
-from deltaprop.unit_sweep import (
+from deltaprop.diagnosis.rounded import Rounded
+from deltaprop.diagnosis.search import MARGIN, Explanation, Parts, factors, fewest, over_bound
+from deltaprop.diagnosis.unit_mistakes import UNIT_FORMS, slips
+from deltaprop.diagnosis.unit_sweep import (
     Seen,
     UnitSlip,
     UnitTask,

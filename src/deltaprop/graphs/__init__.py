@@ -1,0 +1,1 @@
+"""What a graph of units is made of: declared, checked, put in order, exchanged with others."""
