@@ -248,11 +248,11 @@ class Row:
 
     case: Case
     seconds: dict[str, float] = field(default_factory=dict)
-    rounds: int = 0
+    rounds: dict[str, int] = field(default_factory=dict)
 
 
 def measure(case: Case, seconds: float) -> Row:
-    """All rivals in turn for about that long each, at least three times."""
+    """All rivals in turn until each has run at least three times, and for about that long."""
     task = Task.of(case)
     gradients = {}
     for name, (rival, package) in RIVALS.items():
@@ -260,14 +260,16 @@ def measure(case: Case, seconds: float) -> Row:
             gradients[name] = rival(task)
     _check(task, gradients)
     times: dict[str, list[float]] = {name: [] for name in gradients}
-    begin = time.perf_counter()
-    while min(map(len, times.values())) < 3 or time.perf_counter() - begin < seconds * len(times):
-        for name, gradient in gradients.items():
+    while waiting := [n for n, t in times.items() if len(t) < 3 or sum(t) < seconds]:
+        for name in waiting:
             start = time.perf_counter()
-            gradient()
+            gradients[name]()
             times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(t) for name, t in times.items()}
-    return Row(case, medians, len(next(iter(times.values()))))
+    return Row(
+        case,
+        {name: statistics.median(t) for name, t in times.items()},
+        {name: len(t) for name, t in times.items()},
+    )
 
 
 def _check(task: Task, gradients: dict[str, Gradient]) -> None:
@@ -306,10 +308,13 @@ def main(out: str | None, seconds: float, edges_up_to: int) -> None:
             continue
         row = measure(case, seconds)
         rows.append(row)
-        print(f"\n{case.name} (density {100 * case.density:.2g}%), {row.rounds} rounds")
+        print(f"\n{case.name} (density {100 * case.density:.2g}%)")
         ours = row.seconds["deltaprop"]
         for name, t in sorted(row.seconds.items(), key=lambda item: item[1]):
-            print(f"  {name:<22}{1e3 * t:>12.2f} ms{t / ours:>9.2f} x", flush=True)
+            print(
+                f"  {name:<22}{1e3 * t:>12.2f} ms{t / ours:>9.2f} x{row.rounds[name]:>8} runs",
+                flush=True,
+            )
     if out:
         machine = {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()}
         packages = {p: _version(p) for p in dict.fromkeys(p for _, p in RIVALS.values())}
