@@ -81,6 +81,9 @@ def test_inputs_and_outputs_keep_their_columns_when_nodes_are_shuffled(
     other.add_nodes_from(nodes)
     other.add_edges_from(there.edges(data=True))
     back = dp.Graph.from_networkx(other, backend="numba")
+    got, wanted = back.blueprint(), g.blueprint()
+    assert got.names[: got.inputs] == wanted.names[: wanted.inputs]
+    assert got.outputs == wanted.outputs
     X, _ = data(g)
     np.testing.assert_allclose(back.predict(X), g.predict(X), rtol=1e-4, atol=1e-5)
 
