@@ -100,9 +100,9 @@ def forward(k: Kernels, layers: Sequence[Layer], X: Array, keep_z: bool = False)
     return Trace(tuple(z), tuple(a))
 
 
-def slope_argument(trace: Trace, l: int, g: Activation) -> Array:
-    """The array that g' is taken from: a^l, or z^l."""
-    return trace.a[l] if g.slope_of == "a" else trace.z[l]
+def slope_argument(g: Activation, z: Array, a: Array) -> Array:
+    """The array that g' is taken from: a, or z."""
+    return a if g.slope_of == "a" else z
 
 
 def sum_of_errors(k: Kernels, outputs: OutputArrays, batch: Batch, loss: Loss) -> Array:
@@ -141,7 +141,7 @@ def backward(
             k.bias_gradient(deltas[0], gradients[l].b)
         if l > 0:
             g = layers[l - 1].activation
-            s = slope_argument(trace, l, g)
+            s = slope_argument(g, trace.z[l], trace.a[l])
             deltas.insert(0, k.hidden_delta(deltas[0], layers[l].W, s, g))
     return deltas
 

@@ -226,8 +226,7 @@ class Graph(Exchange, Net[UnitParameters]):
 
     @property
     def _output_activations(self) -> Sequence[Activation]:
-        graph = self.topology
-        return [graph.activations[i] for i in graph.outputs - graph.inputs]
+        return self.topology.output_activations
 
     def _like_parameters(self, flat: Array) -> UnitParameters:
         return UnitParameters(flat, self.topology)
@@ -291,7 +290,7 @@ class Graph(Exchange, Net[UnitParameters]):
         slope = k.arrays.empty((graph.units - graph.inputs, here.a.shape[1]), self.dtype)
         for part, z_part in zip(now.wiring.parts, here.z):
             g, rows = part.activation, _after(part.rows, graph.inputs)
-            slope[rows] = k.apply(g.slope, here.a[part.rows] if g.slope_of == "a" else z_part)
+            slope[rows] = k.apply(g.slope, equations.slope_argument(g, z_part, here.a[part.rows]))
         return GraphBack(
             Rows(back(delta[graph.inputs :]), graph, graph.inputs),
             Rows(back(slope), graph, graph.inputs),

@@ -59,7 +59,7 @@ class Net(ABC, Generic[P]):
     @property
     @abstractmethod
     def _output_activations(self) -> Sequence[Activation]:
-        """The activation of each output, or one for all of them."""
+        """The activations that outputs have, each once."""
 
     @abstractmethod
     def _like_parameters(self, flat: Array) -> P:

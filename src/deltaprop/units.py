@@ -145,7 +145,7 @@ def backward(
             delta[part.rows] = _output_delta(k, part, trace.outputs, batch, loss).T
         if part.outgoing is not None:
             g = part.activation
-            s = a[part.rows] if g.slope_of == "a" else z_part
+            s = equations.slope_argument(g, z_part, a[part.rows])
             w = parameters[part.leaving]
             own = None if part.columns is None else delta[part.rows]
             k.edge_delta(delta, part.outgoing, w, s, g, own, delta[part.rows])

@@ -55,6 +55,12 @@ class Topology:
         """The number of each unit by name."""
         return {name: i for i, name in enumerate(self.names)}
 
+    @cached_property
+    def output_activations(self) -> Sequence[Activation]:
+        """The activations that outputs have, each once."""
+        found = [self.activations[i] for i in self.outputs - self.inputs]
+        return list(dict.fromkeys(found))
+
     def row_of(self, name: Hashable) -> int:
         """The row of a unit in arrays in the order of evaluation.
 
