@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -58,6 +59,26 @@ class Fan(NamedTuple):
 
     longest: int
     """The most edges of one unit."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The shape of a net: units of every layer, inputs first, and the activations."""
+
+    sizes: tuple[int, ...]
+    activations: tuple[Activation, ...]
+    bias: bool
+    dtype: np.dtype[Any]
+
+    @cached_property
+    def count(self) -> int:
+        """How many parameters."""
+        return sum(self.sizes[l + 1] * (n + self.bias) for l, n in enumerate(self.sizes[:-1]))
+
+    @property
+    def work(self) -> int:
+        """Multiplications for one sample, forward and back."""
+        return 3 * self.count
 
 
 @dataclass(frozen=True)
@@ -140,3 +161,9 @@ class Kernels:
 
     add: Callable[[Array, Array], None]
     """(x, y): x <- x + y, in place: one node of a tree over parts of a batch."""
+
+    plan: Callable[..., Any] | None = None
+    """(form, loss or None, samples, gradient) -> a whole sweep of layers in one call, made ready.
+
+    Where a backend has it, it takes the place of the kernels above, and returns the same bits.
+    """

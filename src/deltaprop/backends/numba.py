@@ -1,133 +1,134 @@
-"""The numba backend: the specification's sums and rules as compiled loops, exact."""
+"""The numba backend: the specification's sums and rules as compiled loops, exact.
+
+Each kernel of the contract by itself, and `plan`, a whole sweep of a layered net in one call.
+What is called here is compiled by `backends/loops`, once, and loaded from the disk after that.
+"""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from deltaprop.activations import Activation
-from deltaprop.backends import reference
-from deltaprop.backends.edges import edge_gradients, edge_sums, finish_delta, finish_forward
-from deltaprop.backends.jit import (
-    LEVELS,
-    compiled,
-    fma_rn,
-    kernel,
-    ordered_dot,
-    ordered_product,
-    ordered_sum,
-)
+from deltaprop.activations import IDENTITY, Activation
+from deltaprop.backends import reference, team
+from deltaprop.backends.native import address
+from deltaprop.backends.plans import BLOCK, CHUNK, LINE, NEAR, PARALLEL_WORK, Plan, aligned
+from deltaprop.backends.records import GRADIENT, LEVELS, PRODUCT, WIDTH
+from deltaprop.backends.tiling import digits, groups, panels, shape
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Kernels
-from deltaprop.elementary import exp, log
 from deltaprop.losses import Loss
 from deltaprop.scalar import Rule
-from deltaprop.subnormals import SubnormalsFlushedError
-
-PARALLEL_WORK = 1 << 18
-"""Multiplications from which a product is worth waking other threads for."""
-
-_one_at_a_time = Lock()
-"""Where Numba has no OpenMP, two callers of its threads at once would end the process."""
-
-
-def _run(
-    kernel: Callable[[np.dtype[Any], bool], Any], work: int, dtype: np.dtype[Any], *args: Any
-) -> None:
-    """A kernel of that dtype on args, by several threads where the multiplications are many."""
-    tiny, kept = np.finfo(dtype).smallest_subnormal, np.ones(1, dtype)
-    parallel = work >= PARALLEL_WORK
-    compiled_kernel = kernel(dtype, parallel)
-    with _one_at_a_time if parallel else nullcontext():
-        compiled_kernel(*args, tiny, kept)
-    if not kept[0]:
-        raise SubnormalsFlushedError
-
-
-def _product(A: Array, B: Array, leaf: int, out: Array | None = None) -> Array:
-    C = np.empty((A.shape[0], B.shape[1]), A.dtype) if out is None else out
-    _run(ordered_product, A.size * B.shape[1], A.dtype, A, B, leaf, C)
-    return C
+from deltaprop.subnormals import require_subnormals
 
 
 @cache
-def _apply(f: Rule, dtype: np.dtype[Any]) -> Any:
-    f = compiled(f, dtype)
+def _callable(where: int, count: int) -> Callable[..., None]:
+    prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count)
+    function: Callable[..., None] = prototype(where)
+    return function
 
-    @kernel(dtype, "Vv")
-    def apply(x, y):  # type: ignore[no-untyped-def]
-        for i in range(x.size):
-            y[i] = f(x[i])
 
-    return apply
+def _call(where: int, *arguments: Any) -> None:
+    """A function of integers, given integers and arrays."""
+    require_subnormals()
+    integers = [x.ctypes.data if isinstance(x, np.ndarray) else x for x in arguments]
+    _callable(where, len(integers))(*integers)
+
+
+def _threads(work: int) -> int:
+    return max(1, min(team.get_num_threads(), work // PARALLEL_WORK))
 
 
 def apply(f: Rule, x: Array) -> Array:
     y = np.empty_like(x)
-    _apply(f, x.dtype)(x.reshape(-1), y.reshape(-1))
+    _call(address("rows.value", x.dtype, f), x, y, x.size)
     return y
 
 
-@cache
-def _bias_value(value: Rule, dtype: np.dtype[Any], bias: bool, keep_z: bool) -> Any:
-    """a = g(z + b); with keep_z, z becomes z + b. Otherwise z and a are one: no loop reads both."""
-    g = compiled(value, dtype)
-
-    @kernel(dtype, "mVm")
-    def bias_value(z, b, a):  # type: ignore[no-untyped-def]
-        for i in range(a.shape[0]):
-            for j in range(a.shape[1]):
-                if keep_z:
-                    z[i, j] = z[i, j] + b[j] if bias else z[i, j]
-                    a[i, j] = g(z[i, j])
-                else:
-                    a[i, j] = g(a[i, j] + b[j] if bias else a[i, j])
-
-    return bias_value
+def _product(
+    x: Array,
+    W: Array,
+    transposed: bool,
+    b: Array | None,
+    c: Array,
+    function: int,
+    given: Array,
+    made: Array,
+) -> None:
+    """c = x W^T + b or x W, then made = function(given); given and made may be c."""
+    (rows, K), n, dtype, size = x.shape, c.shape[1], x.dtype, x.itemsize
+    tile, threads = shape(dtype), _threads(x.size * n)
+    chunk = min(CHUNK, -(-rows // threads))
+    own = groups(chunk, dtype) * digits(-(-K // LEAF_FEATURES)) * tile.bytes + LINE
+    scratch, scratch_at = aligned(threads * own)
+    packed, packed_at = aligned(panels(n, dtype) * K * tile.width * size)
+    addresses = [0 if y is None else y.ctypes.data for y in (x, W, b, c, given, made)]
+    x_, W_, b_, c_, given_, made_ = addresses
+    words = (x_, W_, b_, c_, rows, K, n, transposed, function, given_, made_)
+    block = np.array(
+        [(*words, packed_at, scratch_at, own, chunk, team.memory())], PRODUCT, order="C"
+    )
+    team.run(address("kernels.product", dtype), block.ctypes.data, threads)
 
 
 def dense_forward(
     a_in: Array, W: Array, b: Array | None, g: Activation, keep_z: bool
 ) -> tuple[Array | None, Array]:
-    z = _product(a_in, np.ascontiguousarray(W.T), LEAF_FEATURES)
+    z = np.empty((len(a_in), len(W)), a_in.dtype)
     a = np.empty_like(z) if keep_z else z
-    unused = W[0] if b is None else b
-    _bias_value(g.value, z.dtype, b is not None, keep_z)(z, unused, a)
+    _product(a_in, W, True, b, z, address("rows.value", z.dtype, g.value), z, a)
     return (z if keep_z else None), a
 
 
-@cache
-def _softmax(dtype: np.dtype[Any], log_form: bool) -> Any:
-    exp_, log_ = compiled(exp, dtype), compiled(log, dtype)
+def hidden_delta(delta_next: Array, W_next: Array, s: Array, g: Activation) -> Array:
+    delta = np.empty((len(delta_next), W_next.shape[1]), delta_next.dtype)
+    slope = address("rows.slope", delta.dtype, g.slope)
+    _product(delta_next, W_next, False, None, delta, slope, s, delta)
+    return delta
 
-    @kernel(dtype, "MVm")
-    def softmax(z, ones, p):  # type: ignore[no-untyped-def]
-        nodes = np.empty((LEVELS, 1), z.dtype)
-        for i in range(z.shape[0]):
-            largest = z[i, 0]
-            for k in range(1, z.shape[1]):
-                largest = max(largest, z[i, k])
-            for k in range(z.shape[1]):
-                p[i, k] = exp_(z[i, k] - largest)
-            # 1 * e rounds to e: the fma chain is the plain sum.
-            total = ordered_dot(ones, p[i], LEAF_FEATURES, nodes)
-            for k in range(z.shape[1]):
-                if log_form:
-                    p[i, k] = (z[i, k] - largest) - log_(total)
-                else:
-                    p[i, k] = p[i, k] / total
 
-    return softmax
+def weight_gradient(delta: Array, a_in: Array, out: Array | None) -> Array:
+    (m, n), n_in, dtype = delta.shape, a_in.shape[1], delta.dtype
+    out = np.empty((n, n_in), dtype) if out is None else out
+    tile, threads = shape(dtype), _threads(delta.size * n_in)
+    levels = max(0, digits(-(-m // LEAF_SAMPLES)) - NEAR)
+    rows_at = NEAR * tile.bytes
+    panel_at = rows_at + (groups(n, dtype) * tile.rows * BLOCK + LINE) * delta.itemsize
+    own = -(-(panel_at + (BLOCK * tile.width + LINE) * delta.itemsize) // LINE) * LINE
+    scratch, scratch_at = aligned(threads * own)
+    far, far_at = aligned(panels(n_in, dtype) * groups(n, dtype) * levels * tile.bytes)
+    arrays = delta.ctypes.data, a_in.ctypes.data, out.ctypes.data
+    block = np.array(
+        [(*arrays, m, n, n_in, scratch_at, own, rows_at, panel_at, far_at, levels)], GRADIENT
+    )
+    team.run(address("kernels.gradient", dtype), block.ctypes.data, threads)
+    return out
+
+
+def bias_gradient(delta: Array, out: Array | None) -> Array:
+    m, n = delta.shape
+    out = np.empty(n, delta.dtype) if out is None else out
+    step = -(-n * delta.itemsize // LINE) * LINE
+    nodes, nodes_at = aligned(digits(-(-m // LEAF_SAMPLES)) * step)
+    _call(address("kernels.column_sums", delta.dtype), delta, m, n, nodes_at, step, out)
+    return out
+
+
+def _scratch(dtype: np.dtype[Any]) -> np.ndarray:
+    """For the columns and the pending nodes of sums over the outputs."""
+    return np.empty(LINE * (2 * LINE // dtype.itemsize + LEVELS), np.uint8)
 
 
 def softmax(z: Array, log_form: bool = False) -> Array:
-    p = np.empty_like(z)
-    _softmax(z.dtype, log_form)(z, np.ones(z.shape[1], z.dtype), p)
+    p, (rows, n) = np.empty_like(z), z.shape
+    step = n * z.itemsize
+    where = address("outputs.softmax", z.dtype, log_form)
+    _call(where, z, step, p, step, rows, n, _scratch(z.dtype))
     return p
 
 
@@ -135,42 +136,12 @@ def log_softmax(z: Array) -> Array:
     return softmax(z, log_form=True)
 
 
-@cache
-def _sample_loss(factors: tuple[Rule, Rule], dtype: np.dtype[Any]) -> Any:
-    x, v = (compiled(f, dtype) for f in factors)
-
-    @kernel(dtype, "MMm")
-    def sample_loss(s, Y, e):  # type: ignore[no-untyped-def]
-        n = s.shape[1]
-        nodes = np.empty((LEVELS, 1), s.dtype)
-        xs, vs = np.empty(n, s.dtype), np.empty(n, s.dtype)
-        for i in range(s.shape[0]):
-            for k in range(n):
-                xs[k] = x(s[i, k], Y[i, k])
-                vs[k] = v(s[i, k], Y[i, k])
-            e[i, 0] = ordered_dot(xs, vs, LEAF_FEATURES, nodes)
-
-    return sample_loss
-
-
 def sample_loss(s: Array, Y: Array, loss: Loss) -> Array:
-    e = np.empty((len(s), 1), s.dtype)
-    _sample_loss(loss.factors, s.dtype)(s, Y, e)
+    x, v, (m, n) = np.empty_like(s), np.empty_like(s), s.shape
+    e = np.empty((m, 1), s.dtype)
+    _call(address("rows.factors", s.dtype, *loss.factors), s, Y, x, v, s.size)
+    _call(address("kernels.dots", s.dtype), x, v, m, n, e, _scratch(s.dtype))
     return e
-
-
-@cache
-def _output_delta(residual: Rule, slope: Rule, dtype: np.dtype[Any], weighted: bool) -> Any:
-    r, g_slope = compiled(residual, dtype), compiled(slope, dtype)
-
-    @kernel(dtype, "MMMMrm")
-    def output_delta(a, Y, s, weights, scale, delta):  # type: ignore[no-untyped-def]
-        for i in range(a.shape[0]):
-            c = weights[i, 0] * scale if weighted else scale
-            for k in range(a.shape[1]):
-                delta[i, k] = (r(a[i, k], Y[i, k]) * c) * g_slope(s[i, k])
-
-    return output_delta
 
 
 def output_delta(
@@ -182,39 +153,13 @@ def output_delta(
     g: Activation,
     scale: float,
 ) -> Array:
-    delta = np.empty_like(a)
-    kernel = _output_delta(loss.residual, g.slope, a.dtype, weights is not None)
-    kernel(a, Y, s, a if weights is None else weights, a.dtype.type(scale), delta)
+    delta, c = np.empty_like(a), np.full_like(a, scale)
+    if weights is not None:
+        with np.errstate(all="ignore"):
+            c *= weights
+    where = address("rows.residual", a.dtype, loss.residual, g.slope)
+    _call(where, a, Y, s, c, delta, a.size)
     return delta
-
-
-@cache
-def _times_slope(slope: Rule, dtype: np.dtype[Any]) -> Any:
-    g_slope = compiled(slope, dtype)
-
-    @kernel(dtype, "mM")
-    def times_slope(delta, s):  # type: ignore[no-untyped-def]
-        for i in range(delta.shape[0]):
-            for j in range(delta.shape[1]):
-                delta[i, j] = delta[i, j] * g_slope(s[i, j])
-
-    return times_slope
-
-
-def hidden_delta(delta_next: Array, W_next: Array, s: Array, g: Activation) -> Array:
-    delta = _product(delta_next, W_next, LEAF_FEATURES)
-    _times_slope(g.slope, delta.dtype)(delta, s)
-    return delta
-
-
-def weight_gradient(delta: Array, a_in: Array, out: Array | None) -> Array:
-    return _product(delta.T, a_in, LEAF_SAMPLES, out)
-
-
-def bias_gradient(delta: Array, out: Array | None) -> Array:
-    out = np.empty(delta.shape[1], delta.dtype) if out is None else out
-    ordered_sum(delta.dtype)(delta, LEAF_SAMPLES, out)
-    return out
 
 
 def edge_forward(
@@ -223,8 +168,8 @@ def edge_forward(
     shape = len(fan.start) - 1, a.shape[1]
     out = np.empty(shape, a.dtype) if out is None else out
     z = np.empty(shape, a.dtype) if keep_z else out
-    finish = finish_forward(g.value, a.dtype, b is not None, keep_z)
-    _edge_sums(a, fan, w, finish, (a if b is None else b.reshape(-1, 1), z, out))
+    finish = address("edges.forward", a.dtype, g.value, b is not None)
+    _edge_sums(a, fan, w, finish, (a if b is None else b), a.itemsize, z, out)
     return (z if keep_z else None), out
 
 
@@ -238,36 +183,41 @@ def edge_delta(
     out: Array | None,
 ) -> Array:
     out = np.empty_like(s) if out is None else out
-    finish = finish_delta(g.slope, s.dtype, own is not None)
-    _edge_sums(delta, fan, w, finish, (s, out if own is None else np.require(own, None, "W"), out))
+    finish = address("edges.delta", s.dtype, g.slope, own is not None)
+    step = s.shape[1] * s.itemsize
+    _edge_sums(delta, fan, w, finish, s, step, (out if own is None else own), out)
     return out
 
 
-def _edge_sums(x: Array, fan: Fan, w: Array, finish: Any, rows: tuple[Array, ...]) -> None:
-    work = len(fan.peer) * x.shape[1]
-    _run(edge_sums, work, x.dtype, x, fan.start, fan.peer, w, LEAF_FEATURES, finish, *rows)
+def _edge_sums(
+    x: Array, fan: Fan, w: Array, finish: int, s: Array, s_step: int, t: Array, out: Array
+) -> None:
+    threads = _threads(len(fan.peer) * x.shape[1])
+    nodes = np.empty((threads, LEVELS, WIDTH // x.itemsize), x.dtype)
+    s_, t_ = s.ctypes.data, t.ctypes.data
+    where = address("edges.edge_sums", x.dtype)
+    _run(where, threads, x, fan.start, fan.peer, w, finish, s_, s_step, t_, out, nodes)
 
 
 def edge_gradient(delta: Array, a: Array, target: Array, source: Array, out: Array | None) -> Array:
     out = np.empty(len(target), delta.dtype) if out is None else out
-    work = len(target) * delta.shape[1]
-    row = out.reshape(1, -1)
-    _run(edge_gradients, work, delta.dtype, delta, a, target, source, LEAF_SAMPLES, row)
+    threads = _threads(len(target) * delta.shape[1])
+    nodes = np.empty((threads, LEVELS, LINE // delta.itemsize), delta.dtype)
+    row, where = out.reshape(1, -1), address("edges.edge_gradients", delta.dtype)
+    _run(where, threads, delta, a, target, source, row, nodes)
     return out
 
 
-@cache
-def _descend(dtype: np.dtype[Any]) -> Any:
-    @kernel(dtype, "vVr")
-    def descend(w, g, eta):  # type: ignore[no-untyped-def]
-        for i in range(w.size):
-            w[i] = fma_rn(-eta, g[i], w[i])
-
-    return descend
+def _run(where: int, threads: int, *arguments: Any) -> None:
+    """An entry made by `kernel`, on integers and arrays."""
+    words = [id(x) if isinstance(x, np.ndarray) else x for x in arguments]
+    block = (ctypes.c_int64 * len(words))(*words)
+    team.run(where, ctypes.addressof(block), threads)
 
 
 def descend(w: Array, g: Array, eta: float) -> None:
-    _descend(w.dtype)(w, g, w.dtype.type(eta))
+    rate = np.array([eta], w.dtype)
+    _call(address("rows.descend", w.dtype), w, g, rate, w.size)
 
 
 def kernels() -> Kernels:
@@ -288,4 +238,5 @@ def kernels() -> Kernels:
         edge_delta=edge_delta,
         edge_gradient=edge_gradient,
         descend=descend,
+        plan=Plan,
     )

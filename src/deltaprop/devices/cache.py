@@ -42,11 +42,16 @@ def cached(name: str, kind: str, build: Callable[[Path], object], *depends: str)
     digest = hashlib.sha256(b"\0".join((_sources(), *(d.encode() for d in depends))))
     path = cache_folder() / f"{name}-{digest.hexdigest()[:24]}.{kind}"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{path.name}")
-        try:
-            build(partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        keep(path, build)
     return path
+
+
+def keep(path: Path, write: Callable[[Path], object]) -> None:
+    """The file at that path, which `write` makes at another: nobody sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}-{path.name}")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

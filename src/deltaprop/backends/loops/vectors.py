@@ -6,14 +6,16 @@ independent of each other, so no sum depends on how many there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import cfunc, from_dtype
+from numba import from_dtype
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
+
+from deltaprop.backends.loops.jit import namespace
 
 BYTES = 64
 REALS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
@@ -160,6 +162,30 @@ def vector_fma(typing_context, x, y, z):  # type: ignore[no-untyped-def]
     return x(x, x, x), code
 
 
+@intrinsic
+def vector_add(typing_context, x, y):  # type: ignore[no-untyped-def]
+    """x + y, lane by lane."""
+    return x(x, y), lambda context, builder, signature, args: builder.fadd(*args)
+
+
+@intrinsic
+def vector_subtract(typing_context, x, y):  # type: ignore[no-untyped-def]
+    """x - y, lane by lane."""
+    return x(x, y), lambda context, builder, signature, args: builder.fsub(*args)
+
+
+@intrinsic
+def vector_negative(typing_context, x):  # type: ignore[no-untyped-def]
+    """-x, lane by lane."""
+    return x(x), lambda context, builder, signature, args: builder.fneg(*args)
+
+
+@intrinsic
+def vector_multiply(typing_context, x, y):  # type: ignore[no-untyped-def]
+    """x * y, lane by lane."""
+    return x(x, y), lambda context, builder, signature, args: builder.fmul(*args)
+
+
 def _transpose(builder: Any, vector_type: Vector, rows: list[Any]) -> list[Any]:
     """The columns of a square block: blocks of half the size change places, and so on."""
     lanes = vector_type.lanes
@@ -203,45 +229,110 @@ def chain(typing_context, d, j, a, source, e, last, i, s):  # type: ignore[no-un
     return s(d, types.intp, a, source, *integers, types.intp, s), code
 
 
-# A function by its address: what a kernel compiled once calls for the rule of the day.
+# Memory by its address, and what is in it.
 
 
-def finish(dtype: Any) -> Callable[[Any], int]:
-    """A decorator that compiles (sums, s, t, out, width), pointers to rows, to an address."""
-    row = types.CPointer(from_dtype(dtype))  # type: ignore[attr-defined]
-    compiled = cfunc(types.void(row, row, row, row, types.intp))
-    return lambda function: _kept(compiled(function))
+@cache
+def memory(dtype: np.dtype[Any]) -> Any:
+    """Vectors and numbers of a dtype at addresses: load, store, read, write; lanes is a number."""
+    real = from_dtype(dtype)
+    found, size = vector(real), dtype.itemsize
+    scalar = REALS[real]
+
+    def at(builder: Any, address: Any, kind: Any) -> Any:
+        return builder.inttoptr(address, kind.as_pointer())
+
+    @intrinsic
+    def load(typing_context, address):  # type: ignore[no-untyped-def]
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.load(at(builder, args[0], found.kind), align=size)
+
+        return found(types.intp), code
+
+    @intrinsic
+    def load_some(typing_context, address, count):  # type: ignore[no-untyped-def]
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _load_some(builder, found, at(builder, args[0], found.kind), args[1])
+
+        return found(types.intp, types.intp), code
+
+    @intrinsic
+    def store(typing_context, v, address):  # type: ignore[no-untyped-def]
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            builder.store(args[0], at(builder, args[1], found.kind), align=size)
+            return context.get_dummy_value()
+
+        return types.void(v, types.intp), code
+
+    @intrinsic
+    def store_some(typing_context, v, address, count):  # type: ignore[no-untyped-def]
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            mask, where = _first(builder, found, args[2]), at(builder, args[1], found.kind)
+            _masked(builder, "store", found, ir.VoidType(), args[0], where, INT32(size), mask)
+            return context.get_dummy_value()
+
+        return types.void(v, types.intp, types.intp), code
+
+    @intrinsic
+    def read(typing_context, address):  # type: ignore[no-untyped-def]
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.load(at(builder, args[0], scalar), align=size)
+
+        return real(types.intp), code
+
+    @intrinsic
+    def write(typing_context, x, address):  # type: ignore[no-untyped-def]
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            builder.store(args[0], at(builder, args[1], scalar), align=size)
+            return context.get_dummy_value()
+
+        return types.void(real, types.intp), code
+
+    return namespace(
+        load=load,
+        load_some=load_some,
+        store=store,
+        store_some=store_some,
+        read=read,
+        write=write,
+        lanes=found.lanes,
+        size=size,
+    )
 
 
-_compiled: list[Any] = []
+def _load_some(builder: Any, vector_type: Vector, address: Any, count: Any) -> Any:
+    align = INT32(vector_type.real.bitwidth // 8)
+    zeros = ir.Constant(vector_type.kind, [0.0] * vector_type.lanes)
+    mask = _first(builder, vector_type, count)
+    return _masked(builder, "load", vector_type, vector_type.kind, address, align, mask, zeros)
 
 
-def _kept(function: Any) -> int:
-    """The address of a compiled function that is never freed."""
-    _compiled.append(function)
-    address: int = function.address
-    return address
+@cache
+def transposed(dtype: np.dtype[Any]) -> Any:
+    """(source, step, rows, columns, target, target_step): the block (rows, columns), transposed.
 
+    Rows of the result are whole vectors: beyond `rows` they are 0.
+    """
+    found, size = vector(from_dtype(dtype)), dtype.itemsize
+    integers = [types.intp] * 6
 
-@intrinsic
-def call_finish(typing_context, function, sums, s, t, out, j, i, width):  # type: ignore[no-untyped-def]
-    """function(sums[0, 0:], s[j, i:], t[j, i:], out[j, i:], width); of an s (n, 1), s[j, 0:]."""
+    @intrinsic
+    def transpose(typing_context, source, step, rows, columns, target, target_step):  # type: ignore[no-untyped-def]
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            where, step_, rows_, columns_, there, there_step = args
+            zero, block = where.type(0), []
+            for i in range(found.lanes):
+                present = builder.icmp_signed("<", where.type(i), rows_)
+                count = builder.select(present, columns_, zero)
+                address = builder.inttoptr(where, found.kind.as_pointer())
+                block.append(_load_some(builder, found, address, count))
+                where = builder.add(where, step_)
+            for k, row in enumerate(_transpose(builder, found, block)):
+                with builder.if_then(builder.icmp_signed("<", zero.type(k), columns_)):
+                    builder.store(row, builder.inttoptr(there, found.kind.as_pointer()), align=size)
+                there = builder.add(there, there_step)
+            return context.get_dummy_value()
 
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        function_, sums_, s_, t_, out_, j_, i_, width_ = args
-        zero = j_.type(0)
-        shape = cgutils.unpack_tuple(
-            builder, context.make_array(s)(context, builder, s_).shape, count=2
-        )
-        column = builder.select(builder.icmp_signed("==", shape[1], zero.type(1)), zero, i_)
-        rows = [
-            _address(context, builder, sums, sums_, zero, zero),
-            _address(context, builder, s, s_, j_, column),
-            _address(context, builder, t, t_, j_, i_),
-            _address(context, builder, out, out_, j_, i_),
-        ]
-        called = ir.FunctionType(ir.VoidType(), [*(row.type for row in rows), width_.type])
-        builder.call(builder.inttoptr(function_, called.as_pointer()), [*rows, width_])
-        return context.get_dummy_value()
+        return types.void(*integers), code
 
-    return types.void(types.intp, sums, s, t, out, *[types.intp] * 3), code
+    return transpose

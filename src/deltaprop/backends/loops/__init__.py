@@ -1,0 +1,1 @@
+"""What Numba compiles for the numba backend; imported only when something has to be compiled."""

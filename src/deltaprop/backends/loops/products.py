@@ -1,0 +1,251 @@
+"""Products of matrices from tiles: panels that are packed, leaves, and the tree over them.
+
+    rows        c = x P          x (rows, K) row by row, P (K, n) in panels, + b
+    columns     c = d^T a        sums over samples: d (m, n), a (m, n_in)
+
+A panel is as wide as a tile, its rows of K follow each other in memory. All addresses and steps
+are in bytes.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends.loops.jit import jit, namespace
+from deltaprop.backends.loops.tiles import tile
+from deltaprop.backends.loops.vectors import memory, transposed
+from deltaprop.backends.tiling import shape
+from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES
+
+NEAR = 2
+"""Digits of a sum over samples that are pending within a block only."""
+BLOCK = LEAF_SAMPLES << NEAR
+"""Samples of a panel that stay in the first cache while the rows of a gradient go by."""
+PACKED = 8
+"""How often what is packed must be read to be worth it."""
+
+Columns = namedtuple("Columns", "address step columns groups group_step")
+"""A matrix (samples, columns) of which numbers are read; group by group if it is packed."""
+Rows = namedtuple("Rows", "address step")
+"""A matrix of which vectors are read."""
+Result = namedtuple("Result", "address step columns leaves rate")
+Nodes = namedtuple("Nodes", "near far levels")
+"""Pending nodes of one panel: those of a block, and those that wait for other blocks."""
+Room = namedtuple("Room", "near far levels packed_rows packed_panel")
+"""Where all nodes are, and what is packed."""
+Part = namedtuple("Part", "leaf samples leaves")
+"""The first leaf, the samples that follow, and how many leaves there are in all."""
+Out = namedtuple("Out", "address rate")
+
+
+@jit
+def trailing_ones(t):  # type: ignore[no-untyped-def]
+    """How many pending nodes leaf number t is added to."""
+    count = 0
+    while t & 1:
+        t >>= 1
+        count += 1
+    return count
+
+
+@jit
+def digits(leaves):  # type: ignore[no-untyped-def]
+    """How many nodes may be pending in a sum of so many leaves."""
+    count, rest = 0, leaves - 1
+    while rest:
+        rest >>= 1
+        count += 1
+    return count
+
+
+@cache
+def products(dtype: np.dtype[Any]) -> Any:
+    """The functions for one dtype."""
+    size, lanes, most, _, width, tile_bytes = shape(dtype)
+    memory_of, transpose = memory(dtype), transposed(dtype)
+    by_rows, by_columns = tile(dtype, True), tile(dtype, False)
+    load_some, store = memory_of.load_some, memory_of.store
+    long = memory_of.lanes
+
+    @jit
+    def groups(rows):  # type: ignore[no-untyped-def]
+        """How many tiles lie below each other: as few as can be, of nearly equal height."""
+        return (rows + most - 1) // most
+
+    @jit
+    def panels(n):  # type: ignore[no-untyped-def]
+        return (n + width - 1) // width
+
+    @jit
+    def pack(W, step, K, n, panel, P):  # type: ignore[no-untyped-def]
+        """P becomes panel number `panel` of W (K, n): columns beyond n are 0."""
+        first = panel * width
+        count = min(width, n - first)
+        source, target = W + first * size, P
+        for _ in range(K):
+            for j in range(0, width, long):
+                store(load_some(source + j * size, count - j), target + j * size)
+            source += step
+            target += width * size
+
+    @jit
+    def pack_transposed(W, step, K, n, panel, P):  # type: ignore[no-untyped-def]
+        """P becomes panel number `panel` of W^T, for W (n, K)."""
+        first = panel * width
+        count = min(width, n - first)
+        source, target = W + first * step, P
+        for k in range(0, K, long):
+            for j in range(0, width, long):
+                transpose(
+                    source + j * step + k * size,
+                    step,
+                    count - j,
+                    min(long, K - k),
+                    target + (k * width + j) * size,
+                    width * size,
+                )
+
+    @jit
+    def rows_product(x, x_step, rows, K, P, n, bias, c, c_step, nodes):  # type: ignore[no-untyped-def]
+        """c (rows, n) = x (rows, K) P + bias; nodes: pending ones of a panel's tiles."""
+        below = groups(rows)
+        height, extra = rows // below, rows % below
+        leaves = (K + LEAF_FEATURES - 1) // LEAF_FEATURES
+        levels = digits(leaves)
+        for panel in range(panels(n)):
+            j = panel * width * size
+            columns = min(width, n - panel * width)
+            vectors = (columns + lanes - 1) // lanes
+            for t in range(leaves):
+                last = t == leaves - 1
+                added = t if last else t & ~(t + 1)
+                digit = trailing_ones(t)
+                k = min(LEAF_FEATURES, K - t * LEAF_FEATURES)
+                v = P + (panel * K + t * LEAF_FEATURES) * width * size
+                x_i, c_i = x + t * LEAF_FEATURES * size, c + j
+                for i in range(below):
+                    high = height + 1 if i < extra else height
+                    by_rows(
+                        high,
+                        vectors,
+                        (
+                            x_i,
+                            x_step,
+                            v,
+                            width * size,
+                            k,
+                            nodes + i * levels * tile_bytes,
+                            added,
+                            0,
+                            0,
+                            0 if last else nodes + (i * levels + digit) * tile_bytes,
+                            c_i,
+                            c_step,
+                            columns,
+                            bias + j if bias else 0,
+                            0,
+                        ),
+                    )
+                    x_i += high * x_step
+                    c_i += high * c_step
+
+    @jit
+    def pack_block(d, step, n, samples, packed):  # type: ignore[no-untyped-def]
+        """d (samples, n), a group of tiles' rows after the other: no two lie pages apart."""
+        below, row = groups(n), 0
+        height, extra = n // below, n % below
+        for i in range(below):
+            high = height + 1 if i < extra else height
+            source, target = d + row * size, packed + i * BLOCK * most * size
+            for _ in range(samples):
+                for j in range(0, most, long):
+                    store(load_some(source + j * size, high - j), target + j * size)
+                source += step
+                target += most * size
+            row += high
+
+    @jit
+    def block_of_columns(d, a, c, at, leaf, samples):  # type: ignore[no-untyped-def]
+        """One panel of c for the samples of a block, the first of which are leaf number `leaf`."""
+        vectors = (c.columns + lanes - 1) // lanes
+        height, extra = d.columns // d.groups, d.columns % d.groups
+        row = 0
+        for i in range(d.groups):
+            high = height + 1 if i < extra else height
+            x = d.address + (i * d.group_step if d.group_step else row * size)
+            far = at.far + i * at.levels * tile_bytes
+            for s in range(0, samples, LEAF_SAMPLES):
+                t = leaf + s // LEAF_SAMPLES
+                last = t == c.leaves - 1
+                added, digit = t if last else t & ~(t + 1), trailing_ones(t)
+                near = digit < NEAR
+                pending = (
+                    at.near + digit * tile_bytes if near else far + (digit - NEAR) * tile_bytes
+                )
+                by_columns(
+                    high,
+                    vectors,
+                    (
+                        x + s * d.step,
+                        d.step,
+                        a.address + s * a.step,
+                        a.step,
+                        min(LEAF_SAMPLES, samples - s),
+                        at.near,
+                        added & ((1 << NEAR) - 1),
+                        far,
+                        added >> NEAR,
+                        0 if last else pending,
+                        c.address + row * c.step,
+                        c.step,
+                        c.columns,
+                        0,
+                        c.rate,
+                    ),
+                )
+            row += high
+
+    @jit
+    def columns_product(d, d_step, n, a, a_step, n_in, out, at, part, panel, stride, exact):  # type: ignore[no-untyped-def]
+        """Panels `panel`, panel + stride, ... of c (n, n_in) = sum over samples of d^T a.
+
+        As far as the part goes: with the last of all leaves c is written, the sum, or c - eta
+        times it where there is a rate. With `exact` nothing beyond a is read.
+        """
+        many, below = panels(n_in), groups(n)
+        for start in range(0, part.samples, BLOCK):
+            samples = min(BLOCK, part.samples - start)
+            d_block = Columns(d + start * d_step, d_step, n, below, 0)
+            if many >= PACKED * stride:
+                pack_block(d_block.address, d_step, n, samples, at.packed_rows)
+                d_block = Columns(at.packed_rows, most * size, n, below, BLOCK * most * size)
+            j = panel
+            while j < many:
+                v = Rows(a + start * a_step + j * width * size, a_step)
+                if exact or below >= PACKED:
+                    pack(a + start * a_step, a_step, samples, n_in, j, at.packed_panel)
+                    v = Rows(at.packed_panel, width * size)
+                c = Result(
+                    out.address + j * width * size,
+                    n_in * size,
+                    min(width, n_in - j * width),
+                    part.leaves,
+                    out.rate,
+                )
+                levels = at.levels
+                nodes = Nodes(at.near, at.far + j * below * levels * tile_bytes, levels)
+                block_of_columns(d_block, v, c, nodes, part.leaf + start // LEAF_SAMPLES, samples)
+                j += stride
+
+    return namespace(
+        pack=pack,
+        pack_transposed=pack_transposed,
+        rows_product=rows_product,
+        columns_product=columns_product,
+        groups=groups,
+        panels=panels,
+    )

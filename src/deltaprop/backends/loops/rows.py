@@ -1,0 +1,118 @@
+"""Rules along memory: activations, slopes and losses, vector by vector.
+
+Each is a function of addresses and a count, called by its own address.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends.loops.jit import by_address, fma_rn, inline
+from deltaprop.backends.loops.rules import compiled
+from deltaprop.backends.loops.vectors import memory, vector_multiply
+from deltaprop.scalar import Rule
+
+
+@cache
+def along(dtype: np.dtype[Any], step: Any, arrays: int) -> Any:
+    """step(addresses, count) for every vector of `count` numbers that lie at so many addresses."""
+    lanes, size = memory(dtype).lanes, dtype.itemsize
+
+    @inline
+    def whole(i, p):  # type: ignore[no-untyped-def]
+        step(p[0] + i, p[1] + i, p[2] + i, p[3] + i, p[4] + i, lanes)
+
+    @inline
+    def run(p, count):  # type: ignore[no-untyped-def]
+        left = count % lanes
+        end = (count - left) * size
+        for i in range(0, end, lanes * size):
+            whole(i, p)
+        if left:
+            step(p[0] + end, p[1] + end, p[2] + end, p[3] + end, p[4] + end, left)
+
+    if arrays == 2:
+
+        @by_address(3)
+        def two(a, b, count):  # type: ignore[no-untyped-def]
+            run((a, b, 0, 0, 0), count)
+
+        return two
+    if arrays == 4:
+
+        @by_address(5)
+        def four(a, b, c, d, count):  # type: ignore[no-untyped-def]
+            run((a, b, c, d, 0), count)
+
+        return four
+
+    @by_address(6)
+    def five(a, b, c, d, e, count):  # type: ignore[no-untyped-def]
+        run((a, b, c, d, e), count)
+
+    return five
+
+
+def value(dtype: np.dtype[Any], rule: Rule) -> Any:
+    """(x, y, count): y = f(x)."""
+    m, f = memory(dtype), compiled(rule, dtype)
+
+    @inline
+    def step(x, y, unused0, unused1, unused2, count):  # type: ignore[no-untyped-def]
+        m.store_some(f(m.load_some(x, count)), y, count)
+
+    return along(dtype, step, 2)
+
+
+def slope(dtype: np.dtype[Any], rule: Rule) -> Any:
+    """(s, delta, count): delta = delta * g'(s)."""
+    m, g_slope = memory(dtype), compiled(rule, dtype)
+
+    @inline
+    def step(s, delta, unused0, unused1, unused2, count):  # type: ignore[no-untyped-def]
+        product = vector_multiply(m.load_some(delta, count), g_slope(m.load_some(s, count)))
+        m.store_some(product, delta, count)
+
+    return along(dtype, step, 2)
+
+
+def residual(dtype: np.dtype[Any], rule: Rule, slope: Rule) -> Any:
+    """(a, Y, s, c, delta, count): delta = (r(a, y) * c) * g'(s)."""
+    m, r, g_slope = memory(dtype), compiled(rule, dtype), compiled(slope, dtype)
+
+    @inline
+    def step(a, Y, s, c, delta, count):  # type: ignore[no-untyped-def]
+        error = r(m.load_some(a, count), m.load_some(Y, count))
+        scaled = vector_multiply(error, m.load_some(c, count))
+        m.store_some(vector_multiply(scaled, g_slope(m.load_some(s, count))), delta, count)
+
+    return along(dtype, step, 5)
+
+
+def factors(dtype: np.dtype[Any], x_rule: Rule, v_rule: Rule) -> Any:
+    """(s, Y, x, v, count): the two factors of every output's error."""
+    m, x_of, v_of = memory(dtype), compiled(x_rule, dtype), compiled(v_rule, dtype)
+
+    @inline
+    def step(s, Y, x, v, unused, count):  # type: ignore[no-untyped-def]
+        s_, y_ = m.load_some(s, count), m.load_some(Y, count)
+        m.store_some(x_of(s_, y_), x, count)
+        m.store_some(v_of(s_, y_), v, count)
+
+    return along(dtype, step, 4)
+
+
+def descend(dtype: np.dtype[Any]) -> Any:
+    """(w, gradient, eta, count): w = fma(-eta, gradient, w), eta at its address."""
+    m = memory(dtype)
+
+    @by_address(4)
+    def run(w, gradient, eta, count):  # type: ignore[no-untyped-def]
+        for i in range(count):
+            at = i * m.size
+            m.write(fma_rn(-m.read(eta), m.read(gradient + at), m.read(w + at)), w + at)
+
+    return run

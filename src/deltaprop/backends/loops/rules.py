@@ -1,0 +1,120 @@
+"""Rules in LLVM's operations, on numbers and on vectors of them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from deltaprop.scalar import Rule, trace
+
+INTEGERS = {"float": (ir.IntType(32), 23, 127), "double": (ir.IntType(64), 52, 1023)}
+
+
+def function(builder: Any, name: str, kind: Any, *args: Any) -> Any:
+    """LLVM's function of that name for this kind of argument."""
+    scalar = getattr(kind, "element", kind)
+    suffix = "f32" if isinstance(scalar, ir.FloatType) else "f64"
+    if kind is not scalar:
+        suffix = f"v{kind.count}{suffix}"
+    called = ir.FunctionType(kind, [kind] * len(args))
+    name = f"llvm.{name}.{suffix}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, called, name), args)
+
+
+def constant(kind: Any, value: float) -> ir.Constant:
+    """A number, or a vector of it."""
+    if isinstance(kind, ir.VectorType):
+        return ir.Constant(kind, [ir.Constant(kind.element, value)] * kind.count)
+    return ir.Constant(kind, value)
+
+
+class Operations:
+    """The operations of the dialect on LLVM values of one kind."""
+
+    def __init__(self, builder: Any, kind: Any) -> None:
+        self.builder, self.kind = builder, kind
+        scalar = getattr(kind, "element", kind)
+        integer, self.mantissa, self.bias = INTEGERS[str(scalar)]
+        self.integer = kind if kind is scalar else ir.VectorType(integer, kind.count)
+        if kind is scalar:
+            self.integer = integer
+
+    def table(self) -> dict[str, Callable[..., Any]]:
+        """A function for each operation, of values and NumPy's numbers."""
+        b = self.builder
+        table: dict[str, Callable[..., Any]] = {
+            "add": b.fadd,
+            "sub": b.fsub,
+            "mul": b.fmul,
+            "div": b.fdiv,
+            "neg": b.fneg,
+            "select": b.select,
+            "exponent": self.exponent,
+            "pow2": self.pow2,
+        }
+        for op, sign in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">=")):
+            table[op] = lambda x, y, sign=sign: b.fcmp_ordered(sign, x, y)
+        for op in ("fma", "sqrt", "fabs", "copysign", "rint"):
+            table[op] = lambda *args, op=op: function(b, op, self.kind, *args)
+        return {op: self._on_values(f) for op, f in table.items()}
+
+    def value(self, x: Any) -> Any:
+        """An LLVM value as it is, a number as a constant."""
+        return x if isinstance(x, ir.Value) else constant(self.kind, float(x))
+
+    def _on_values(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args: f(*map(self.value, args))
+
+    def _int(self, value: int) -> Any:
+        if isinstance(self.integer, ir.VectorType):
+            return ir.Constant(self.integer, [value] * self.integer.count)
+        return ir.Constant(self.integer, value)
+
+    def exponent(self, x: Any) -> Any:
+        """floor(log2 |x|) of a normal x, from its bits."""
+        b = self.builder
+        bits = b.bitcast(x, self.integer)
+        shifted = b.lshr(b.shl(bits, self._int(1)), self._int(self.mantissa + 1))
+        return b.sitofp(b.sub(shifted, self._int(self.bias)), self.kind)
+
+    def pow2(self, n: Any) -> Any:
+        """2^n for an integral n whose power is normal.
+
+        Adding 1.5 * 2^mantissa puts n in the low bits, so no conversion can be undefined.
+        """
+        b = self.builder
+        shifter = constant(self.kind, 1.5 * 2.0**self.mantissa)
+        bits = b.bitcast(b.fadd(n, shifter), self.integer)
+        power = b.shl(b.add(bits, self._int(self.bias)), self._int(self.mantissa))
+        return b.bitcast(power, self.kind)
+
+
+@cache
+def compiled(rule: Rule, dtype: np.dtype[Any]) -> Any:
+    """A rule as a function, in Numba's code, of numbers or vectors of `dtype`."""
+    program = trace(rule, dtype.name)
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = context.get_value_type(signature.return_type)
+        operations = Operations(builder, kind)
+        return operations.value(program.run(operations.table(), *args))
+
+    if len(program.inputs) == 1:
+
+        @intrinsic
+        def one(typing_context, x):  # type: ignore[no-untyped-def]
+            return x(x), code
+
+        return one
+
+    @intrinsic
+    def two(typing_context, x, y):  # type: ignore[no-untyped-def]
+        return x(x, y), code
+
+    return two

@@ -1,0 +1,98 @@
+"""Sums over samples: leaves, and their tree as a binary counter whose digits are pending nodes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from deltaprop.backends.loops.jit import fma_rn, jit, namespace
+from deltaprop.backends.loops.products import trailing_ones
+from deltaprop.backends.loops.vectors import memory, splat, vector_add, vector_fma, vector_negative
+from deltaprop.contract import LEAF_SAMPLES
+
+
+@cache
+def sums(dtype: np.dtype[Any]) -> Any:
+    """The functions for one dtype."""
+    m, size, lanes, real = memory(dtype), dtype.itemsize, memory(dtype).lanes, dtype.type
+    zero = real(0)
+
+    @jit
+    def column_leaf(x, step, count, some):  # type: ignore[no-untyped-def]
+        """The plain sums of `count` rows, for `some` columns of a vector."""
+        s = splat(zero)
+        for _ in range(count):
+            s = vector_add(s, m.load_some(x, some))
+            x += step
+        return s
+
+    @jit
+    def columns(x, step, n, first, samples, total, nodes, nodes_step, out, rate):  # type: ignore[no-untyped-def]
+        """out = the sums of n columns over samples that begin with leaf `first` of `total`.
+
+        Complete with the last leaf; with a rate, out is stepped down them instead.
+        """
+        for j in range(0, n * size, lanes * size):
+            for i in range(0, samples, LEAF_SAMPLES):
+                t = first + i // LEAF_SAMPLES
+                last = t == total - 1
+                s = column_leaf(
+                    x + i * step + j, step, min(LEAF_SAMPLES, samples - i), n - j // size
+                )
+                node, added = nodes + j, t if last else t & ~(t + 1)
+                while added:
+                    if added & 1:
+                        s = vector_add(m.load(node), s)
+                    added >>= 1
+                    node += nodes_step
+                if not last:
+                    m.store(s, nodes + trailing_ones(t) * nodes_step + j)
+                    continue
+                left = n - j // size
+                if rate:
+                    down = vector_negative(splat(m.read(rate)))
+                    s = vector_fma(down, s, m.load_some(out + j, left))
+                m.store_some(s, out + j, left)
+
+    @jit
+    def errors(e, weights, first, samples, total, nodes, error):  # type: ignore[no-untyped-def]
+        """error = sum_i w_i e_i, as far as the leaves go; without weights the plain sum."""
+        for i in range(0, samples, LEAF_SAMPLES):
+            s = zero
+            for k in range(i * size, min(i + LEAF_SAMPLES, samples) * size, size):
+                if weights:
+                    s = fma_rn(m.read(e + k), m.read(weights + k), s)
+                else:
+                    s = s + m.read(e + k)
+            t = first + i // LEAF_SAMPLES
+            last = t == total - 1
+            node, added = nodes, t if last else t & ~(t + 1)
+            while added:
+                if added & 1:
+                    s = m.read(node) + s
+                added >>= 1
+                node += size
+            m.write(s, error if last else nodes + trailing_ones(t) * size)
+
+    @jit
+    def add(x, y, count, out):  # type: ignore[no-untyped-def]
+        """out = x + y."""
+        for i in range(0, count, lanes):
+            at, left = i * size, count - i
+            s = vector_add(m.load_some(x + at, left), m.load_some(y + at, left))
+            m.store_some(s, out + at, left)
+
+    @jit
+    def tree(nodes, step, many, count, root):  # type: ignore[no-untyped-def]
+        """root = the tree over `many` arrays of `count` numbers, which it writes over."""
+        stride = 1
+        while 2 * stride < many:
+            for i in range(0, many - stride, 2 * stride):
+                node = nodes + i * step
+                add(node, node + stride * step, count, node)
+            stride *= 2
+        add(nodes, nodes + stride * step, count, root)
+
+    return namespace(columns=columns, errors=errors, tree=tree, add=add)

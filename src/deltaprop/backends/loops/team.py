@@ -1,0 +1,204 @@
+"""Threads that wait for work in compiled code, and the barrier between phases of it.
+
+The team is a piece of memory; each of its words lies on a cache line of its own. A job is an
+entry and its block. Who waits spins for a while, then sleeps: a loop that calls again at once
+finds its helpers awake.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from deltaprop.backends.loops.jit import KEPT, entry, jit
+
+LINE = 64
+ARRIVED, PASSED, JOB, ENTRY, BLOCK, PENDING, STATUS, SLEEPERS, MUTEX, CONDITION, END = (
+    LINE * i for i in (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12)
+)
+"""Where the words of a team are; a mutex and a condition of POSIX need up to two lines."""
+THREADS = (1 << 16) - 1
+"""The bits of a job that say for how many threads it is; those above count the jobs."""
+PATIENCE = 4000
+"""Looks at a word before a helper sleeps, about a tenth of a millisecond."""
+
+
+def _ordered(name: str) -> Any:
+    def pointer(builder: Any, address: Any) -> Any:
+        return builder.inttoptr(address, address.type.as_pointer())
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = pointer(builder, args[0])
+        if name == "load":
+            return builder.load_atomic(where, "seq_cst", 8)
+        if name == "store":
+            builder.store_atomic(args[1], where, "seq_cst", 8)
+            return context.get_dummy_value()
+        return builder.atomic_rmw(name, where, args[1], "seq_cst")
+
+    return code
+
+
+@intrinsic
+def look(typing_context, address):  # type: ignore[no-untyped-def]
+    """The word there."""
+    return types.intp(types.intp), _ordered("load")
+
+
+@intrinsic
+def put(typing_context, address, value):  # type: ignore[no-untyped-def]
+    """The word there becomes `value`."""
+    return types.void(types.intp, types.intp), _ordered("store")
+
+
+@intrinsic
+def add(typing_context, address, value):  # type: ignore[no-untyped-def]
+    """The word there, to which `value` is added."""
+    return types.intp(types.intp, types.intp), _ordered("add")
+
+
+@intrinsic
+def pause(typing_context):  # type: ignore[no-untyped-def]
+    """Leaves the core to others for a moment."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        hint = "pause" if binding.get_process_triple().startswith(("x86", "i686")) else "yield"
+        nothing = ir.FunctionType(ir.VoidType(), [])
+        builder.call(ir.InlineAsm(nothing, hint, "", side_effect=True), [])
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+def _posix(name: str, count: int) -> Any:
+    """A function of the C library that takes so many addresses and returns an int."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        called = ir.FunctionType(ir.IntType(32), [ir.IntType(64)] * count)
+        builder.call(cgutils.get_or_insert_function(builder.module, called, name), args)
+        return context.get_dummy_value()
+
+    return code
+
+
+@intrinsic
+def lock(typing_context, mutex):  # type: ignore[no-untyped-def]
+    """pthread_mutex_lock."""
+    return types.void(types.intp), _posix("pthread_mutex_lock", 1)
+
+
+@intrinsic
+def unlock(typing_context, mutex):  # type: ignore[no-untyped-def]
+    """pthread_mutex_unlock."""
+    return types.void(types.intp), _posix("pthread_mutex_unlock", 1)
+
+
+@intrinsic
+def wait(typing_context, condition, mutex):  # type: ignore[no-untyped-def]
+    """pthread_cond_wait."""
+    return types.void(types.intp, types.intp), _posix("pthread_cond_wait", 2)
+
+
+@intrinsic
+def wake(typing_context, condition):  # type: ignore[no-untyped-def]
+    """pthread_cond_broadcast."""
+    return types.void(types.intp), _posix("pthread_cond_broadcast", 1)
+
+
+@intrinsic
+def give_way(typing_context):  # type: ignore[no-untyped-def]
+    """sched_yield."""
+    return types.void(), _posix("sched_yield", 0)
+
+
+@intrinsic
+def call_entry(typing_context, where, block, thread, threads):  # type: ignore[no-untyped-def]
+    """What the entry at that address returns."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = args[0].type
+        called = ir.FunctionType(word, [word] * 3)
+        return builder.call(builder.inttoptr(args[0], called.as_pointer()), args[1:])
+
+    return types.intp(*[types.intp] * 4), code
+
+
+@jit
+def barrier(team, threads):  # type: ignore[no-untyped-def]
+    """Returns when all threads have come here."""
+    if threads == 1:
+        return
+    passed = look(team + PASSED)
+    if add(team + ARRIVED, 1) == threads - 1:
+        put(team + ARRIVED, 0)
+        put(team + PASSED, passed + 1)
+        return
+    looks = 0
+    while look(team + PASSED) == passed:
+        looks += 1
+        if looks < PATIENCE:
+            pause()
+        else:
+            give_way()
+
+
+def lead(unused: np.dtype[Any]) -> Any:
+    """(job, -, -), three words: team, entry, block, threads: the whole of a job, by all threads."""
+
+    @entry
+    def run(job, thread, threads):  # type: ignore[no-untyped-def]
+        team, work, block, count = look(job), look(job + 8), look(job + 16), look(job + 24)
+        put(team + ENTRY, work)
+        put(team + BLOCK, block)
+        put(team + STATUS, KEPT)
+        put(team + PENDING, count - 1)
+        number = (look(team + JOB) | THREADS) + 1
+        put(team + JOB, number + count)
+        if look(team + SLEEPERS) > 0:
+            lock(team + MUTEX)
+            wake(team + CONDITION)
+            unlock(team + MUTEX)
+        status = call_entry(work, block, 0, count)
+        looks = 0
+        while look(team + PENDING) > 0:
+            looks += 1
+            if looks < PATIENCE:
+                pause()
+            else:
+                give_way()
+        return status | look(team + STATUS)
+
+    return run
+
+
+def serve(unused: np.dtype[Any]) -> Any:
+    """(team, thread, -): takes part in every job that wants this thread, until the team ends."""
+
+    @entry
+    def run(team, thread, threads):  # type: ignore[no-untyped-def]
+        seen = 0
+        while True:
+            looks = 0
+            while look(team + JOB) == seen and looks < PATIENCE:
+                pause()
+                looks += 1
+            if look(team + JOB) == seen:
+                lock(team + MUTEX)
+                add(team + SLEEPERS, 1)
+                while look(team + JOB) == seen:
+                    wait(team + CONDITION, team + MUTEX)
+                add(team + SLEEPERS, -1)
+                unlock(team + MUTEX)
+            seen = look(team + JOB)
+            wanted = seen & THREADS
+            if thread < wanted:
+                status = call_entry(look(team + ENTRY), look(team + BLOCK), thread, wanted)
+                if status != KEPT:
+                    put(team + STATUS, status)
+                add(team + PENDING, -1)
+
+    return run

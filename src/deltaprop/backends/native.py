@@ -1,0 +1,193 @@
+"""Loops as machine code: compiled by Numba once, kept on disk, called by their address.
+
+A process that finds its loops there has them in milliseconds and imports no compiler. What is
+kept depends on this CPU, on the sources of the loops and on the rules compiled into them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib
+import os
+import sys
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import numpy as np
+from llvmlite import binding
+
+from deltaprop.devices.cache import cache_folder, keep
+from deltaprop.scalar import Program, Rule, trace
+
+ENTRY = "entry"
+"""The name of the function in each object file."""
+
+OF_C = ("memcpy", "memmove", "memset")
+OF_POSIX = (
+    "pthread_cond_broadcast",
+    "pthread_cond_wait",
+    "pthread_mutex_lock",
+    "pthread_mutex_unlock",
+    "sched_yield",
+)
+"""The functions of the C library that compiled code calls, and no others."""
+
+_compiling = RLock()
+_engines: list[Any] = []
+
+
+@cache
+def target_machine() -> Any:
+    """LLVM's description of this CPU, or of the one that $NUMBA_CPU_NAME takes it for."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()
+    cpu, features = host()
+    target = binding.Target.from_default_triple()
+    return target.create_target_machine(cpu=cpu, features=features, opt=3, jit=True)
+
+
+@cache
+def has_threads() -> bool:
+    """Tells LLVM where the C library's functions are; whether those of POSIX are among them."""
+    library = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+    for name in (*OF_C, *OF_POSIX):
+        if not hasattr(library, name):
+            return False
+        function = ctypes.cast(getattr(library, name), ctypes.c_void_p)
+        binding.add_symbol(name, function.value)
+    return True
+
+
+@cache
+def host() -> tuple[str, str]:
+    """The name of this CPU and its features, as LLVM writes them, or what Numba is told."""
+    name = os.environ.get("NUMBA_CPU_NAME")
+    features = os.environ.get("NUMBA_CPU_FEATURES", "")
+    if name is None:
+        return binding.get_host_cpu_name(), features or binding.get_host_cpu_features().flatten()
+    return name, features
+
+
+@cache
+def register_bytes() -> int:
+    """How long this CPU's vectors are, by what LLVM makes of a long one."""
+    sum_of_vectors = "define <16 x float> @f(<16 x float> %x) {{ {} }}".format(
+        "%s = fadd <16 x float> %x, %x ret <16 x float> %s"
+    )
+    assembly = target_machine().emit_assembly(binding.parse_assembly(sum_of_vectors))
+    return 64 if "%zmm" in assembly else 32 if "%ymm" in assembly else 16
+
+
+@cache
+def address(maker: str, *parameters: Any) -> int:
+    """Where the function "module.name" of `backends.loops`, given these, has its machine code.
+
+    Parameters are dtypes, rules with a dtype before them, and plain values.
+    """
+    has_threads()
+    with _compiling:
+        code = _kept(maker, parameters)
+        engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target_machine())
+        engine.add_object_file(binding.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        _engines.append(engine)
+        found: int = engine.get_function_address(ENTRY)
+        return found
+
+
+def _kept(maker: str, parameters: tuple[Any, ...]) -> bytes:
+    """The machine code, from the disk if a whole file of it is there."""
+    text = "\0".join([maker, *_described(parameters), *_surroundings()])
+    digest = hashlib.sha256(text.encode())
+    path = cache_folder() / f"{maker}-{digest.hexdigest()[:24]}.o"
+    code = _read(path)
+    if code is None:
+        code = _compiled(maker, parameters)
+        try:
+            keep(path, lambda partial: partial.write_bytes(hashlib.sha256(code).digest() + code))
+        except OSError:
+            _say(f"could not keep what was compiled in {path.parent}; set DELTAPROP_CACHE")
+    return code
+
+
+def _read(path: Path) -> bytes | None:
+    """What follows the digest in the file, if the digest is that of what follows."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    code = content[32:]
+    return code if hashlib.sha256(code).digest() == content[:32] else None
+
+
+def _described(parameters: tuple[Any, ...]) -> list[str]:
+    dtype = next((p.name for p in parameters if isinstance(p, np.dtype)), "float64")
+    return [_text(trace(p, dtype)) if callable(p) else str(p) for p in parameters]
+
+
+def _text(program: Program) -> str:
+    """A program and all that it calls, every constant to the last bit."""
+    texts = []
+    for part in (*program.calls, program):
+        lines, result = part.text("{name}={expression};", lambda value: value.tobytes().hex())
+        texts.append(f"{part.symbol}({part.inputs}):{''.join(lines)}{result}")
+    return "\n".join(texts)
+
+
+@cache
+def _surroundings() -> tuple[str, ...]:
+    folder = Path(__file__).parent / "loops"
+    sources = b"\0".join(p.read_bytes() for p in sorted(folder.glob("*.py")))
+    versions = [version("numba"), version("llvmlite"), str(object.__basicsize__)]
+    return *host(), hashlib.sha256(sources).hexdigest(), *versions
+
+
+def _compiled(maker: str, parameters: tuple[Any, ...]) -> bytes:
+    """The object file that Numba's code becomes."""
+    _say_once()
+    machine = target_machine()  # which readies LLVM for assembly, too
+    module, _, name = maker.partition(".")
+    make = getattr(importlib.import_module(f"deltaprop.backends.loops.{module}"), name)
+    ir = binding.parse_assembly(make(*parameters).inspect_llvm())
+    (function,) = (f for f in ir.functions if f.name.startswith("cfunc.") and not f.is_declaration)
+    function.name = ENTRY
+    _without_exceptions(ir, machine)
+    code: bytes = machine.emit_object(ir)
+    return code
+
+
+def _without_exceptions(ir: Any, machine: Any) -> None:
+    """Removes what Numba adds for exceptions: none is raised here, and its runtime is not there.
+
+    That every status is 0 is seen once no function can be called from elsewhere.
+    """
+    for function in ir.functions:
+        if not function.is_declaration and function.name != ENTRY:
+            function.linkage = "internal"
+    passes = binding.create_new_module_pass_manager()
+    passes.add_ipsccp_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_dead_arg_elimination_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.run(ir, binding.create_pass_builder(machine, binding.create_pipeline_tuning_options()))
+    called = {f.name for f in ir.functions if f.is_declaration and not f.name.startswith("llvm.")}
+    if unknown := called - {*OF_C, *OF_POSIX}:
+        raise RuntimeError(f"a compiled loop must not call {', '.join(sorted(unknown))}")
+
+
+@cache
+def _say_once() -> None:
+    _say(
+        f"compiling for this CPU, once: kept in {cache_folder()} ('deltaprop warmup' does it ahead)"
+    )
+
+
+def _say(text: str) -> None:
+    print(f"deltaprop: {text}", file=sys.stderr)

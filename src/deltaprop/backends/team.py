@@ -1,0 +1,115 @@
+"""The threads that compute together: who leads a job, who helps, and where there is one alone.
+
+Helpers are Python threads that wait in compiled code, without the GIL. One job is led at a time;
+whoever comes meanwhile computes alone, which changes no bit. A forked process makes helpers anew.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from functools import cache
+from threading import Lock, Thread
+
+import numpy as np
+
+from deltaprop.backends.native import address, has_threads
+from deltaprop.subnormals import SubnormalsFlushedError
+
+ANY = np.dtype("float64")
+BYTES = 64 * 16
+Entry = Callable[[int, int, int], int]
+
+
+@cache
+def function(where: int) -> Entry:
+    """An entry that Python can call: (block, thread, threads)."""
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
+    found: Entry = prototype(where)
+    return found
+
+
+class _Team:
+    """This process's helpers; they are started when they are first needed."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self._words = np.zeros(BYTES // 8 + 8, np.int64)
+        self.where = -(-self._words.ctypes.data // 64) * 64
+        self._helpers = 0
+
+    def grow(self, threads: int) -> None:
+        """Makes helpers until there are `threads` with the caller."""
+        serve = function(address("team.serve", ANY))
+        while self._helpers < threads - 1:
+            self._helpers += 1
+            arguments = (self.where, self._helpers, 0)
+            Thread(target=serve, args=arguments, name="deltaprop", daemon=True).start()
+
+    def run(self, where: int, block: int, threads: int) -> int:
+        """A job by so many threads."""
+        self.grow(threads)
+        job = (ctypes.c_int64 * 4)(self.where, where, block, threads)
+        return function(address("team.lead", ANY))(ctypes.addressof(job), 0, 1)
+
+
+_team = _Team()
+_threads: int | None = None
+
+
+def _after_fork() -> None:
+    global _team  # noqa: PLW0603
+    _team = _Team()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def memory() -> int:
+    """Where the words of this process's team are."""
+    return _team.where
+
+
+def get_num_threads() -> int:
+    """How many threads a computation on the CPU takes at most.
+
+    What `set_num_threads` said, else $DELTAPROP_NUM_THREADS, else the cores this process may use.
+    """
+    if _threads is not None:
+        return _threads
+    if given := os.environ.get("DELTAPROP_NUM_THREADS"):
+        return _checked("$DELTAPROP_NUM_THREADS", int(given) if given.isdecimal() else given)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def set_num_threads(count: int) -> None:
+    """Lets a computation on the CPU take at most `count` threads; no bit depends on it."""
+    global _threads  # noqa: PLW0603
+    _threads = _checked("count", count)
+
+
+def _checked(name: str, count: object) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
+    return min(count, 1024)
+
+
+def run(where: int, block: int, threads: int = 1) -> None:
+    """An entry on its block, by up to `threads` threads.
+
+    Raises `SubnormalsFlushedError` if one of them flushes subnormal numbers to zero.
+    """
+    team = _team
+    if threads > 1 and has_threads() and team.lock.acquire(blocking=False):
+        try:
+            status = team.run(where, block, threads)
+        finally:
+            team.lock.release()
+    else:
+        status = function(where)(block, 0, 1)
+    if status:
+        raise SubnormalsFlushedError
