@@ -24,7 +24,7 @@ contract arrays targets equations units
 devices devices.cache devices.memory devices.unit devices.nvrtc devices.host devices.cupy
 backends.reference backends.numpy backends.jit backends.vectors backends.edges backends.numba
 backends.cuda backends definition
-parameters parts bounds net mlp graphs graphs.topology graphs.blueprint graphs.unit_arrays
+parameters parts bounds net mlp ensemble graphs graphs.topology graphs.blueprint graphs.unit_arrays
 graphs.exchange graph graphs.convert graphs.genomes training files check
 explain.paths explain.text explain.latex explain
 diagnosis.rounded diagnosis.given diagnosis.mistakes diagnosis.search diagnosis.verdicts
@@ -39,6 +39,7 @@ LATE = {
     ("net", "training"),
     ("net", "files"),
     ("net", "explain"),
+    ("mlp", "ensemble"),
     ("mlp", "graphs.convert"),
     ("graphs.exchange", "graphs.convert"),
     ("graphs.exchange", "graphs.genomes"),
@@ -152,7 +153,7 @@ PUBLIC = {
     **{f"deltaprop.ops.{name}": getattr(dp.ops, name) for name in dp.ops.__all__},
     **{
         f"{net.__name__}.{name}": getattr(net, name)
-        for net in (dp.MLP, dp.Graph)
+        for net in (dp.MLP, dp.Ensemble, dp.Graph)
         for name in dir(net)
         if not name.startswith("_")
     },

@@ -11,6 +11,7 @@ from deltaprop.definition import activation
 from deltaprop.diagnosis import check_backprop
 from deltaprop.diagnosis.verdicts import BackpropCheck, Verdict
 from deltaprop.digests import check_digests
+from deltaprop.ensemble import Ensemble
 from deltaprop.equations import Gradient, Layer, Trace
 from deltaprop.errors import BackendUnavailableError, GraphError, ModelFileError
 from deltaprop.files import load
@@ -33,6 +34,7 @@ __all__ = [
     "BackendInfo",
     "BackendUnavailableError",
     "BackpropCheck",
+    "Ensemble",
     "Explanation",
     "Gradient",
     "Graph",

@@ -152,7 +152,7 @@ def error_bounds(
     net: Net[Any], X: Array, Y: Array, loss: str | Loss | None, weights: Array | None
 ) -> Flat:
     """How far each element of the gradient may lie from the exact one, laid out as it is."""
-    chosen, batch = net._batch(Y, loss, weights, len(X))
+    X, chosen, batch = net._given(X, Y, loss, weights)
     wide = replace(
         batch,
         Y=batch.Y.astype(np.float64),
@@ -205,6 +205,7 @@ def gradcheck(
     Costs four forward sweeps a parameter. `gradients`, if given, are checked in place of the
     net's own.
     """
+    net._require_one("gradcheck")
     wide = net.to("numpy" if net.backend == "numpy" else "cpu", "float64")
     X, Y, weights = map(to_numpy, (X, Y, sample_weight))
     _, own = wide.value_and_grad(X, Y, loss, weights)

@@ -21,6 +21,7 @@ from safetensors.numpy import save as to_bytes
 from deltaprop.activations import ACTIVATIONS, Activation, activation_named
 from deltaprop.arrays import check_count
 from deltaprop.backends import resolve as resolve_backend
+from deltaprop.ensemble import Ensemble
 from deltaprop.errors import ModelFileError
 from deltaprop.graph import Graph
 from deltaprop.graphs.blueprint import Blueprint
@@ -95,16 +96,34 @@ def _mlp_to_file(net: MLP) -> tuple[Tensors, dict[str, str]]:
     }
 
 
+def _ensemble_to_file(net: Ensemble) -> tuple[Tensors, dict[str, str]]:
+    """As of one net; every tensor has the axis of members first."""
+    tensors, metadata = _mlp_to_file(net)
+    return tensors, metadata | {"ensemble": json.dumps(net.ensemble)}
+
+
 def _mlp_from_file(file: _File, backend: str | None) -> MLP:
+    return _layers_from_file(file, backend, None)
+
+
+def _ensemble_from_file(file: _File, backend: str | None) -> MLP:
+    members = check_count("ensemble", file.described("ensemble"))
+    return _layers_from_file(file, backend, members)
+
+
+def _layers_from_file(file: _File, backend: str | None, members: int | None) -> MLP:
     sizes, names, bias = (file.described(key) for key in ("sizes", "activations", "bias"))
-    numbers = sum((n_in + 1) * n for n_in, n in pairwise(sizes))
+    numbers = (members or 1) * sum((n_in + 1) * n for n_in, n in pairwise(sizes))
     if numbers > LARGEST_NET or numbers * 4 > 2 * file.path.stat().st_size + 4096:
         raise ModelFileError(f"{file.path}: sizes {sizes} do not fit the size of the file")
     _require_defined(file, names)
-    net = MLP(sizes, names[:-1], names[-1], bias=bias, dtype=file.dtype(), backend=backend)
+    kind: dict[str, Any] = {"bias": bias, "dtype": file.dtype(), "ensemble": members}
+    net = MLP(sizes, names[:-1], names[-1], backend=backend, **kind)
     wanted = dict(net._parameters.named())
     file.require({name: (x.shape, net.dtype.name) for name, x in wanted.items()})
-    net._place(np.concatenate([file[name].reshape(-1) for name in wanted]), net.kernels)
+    rows = net.parameters.shape[:-1]
+    flat = np.concatenate([file[name].reshape(*rows, -1) for name in wanted], axis=-1)
+    net._place(flat, net.kernels)
     return net
 
 
@@ -178,7 +197,8 @@ def _require_range(file: _File, name: str, x: np.ndarray, end: int) -> None:
 
 Save = Callable[[Any], tuple[Tensors, dict[str, str]]]
 Load = Callable[[_File, str | None], Net[Any]]
-FORMATS: dict[str, tuple[type[Net[Any]], Save, Load]] = {
+FORMATS: dict[str, tuple[type[Net[Any]], Save, Load]] = {  # what is also another kind comes first
+    "deltaprop.Ensemble/1": (Ensemble, _ensemble_to_file, _ensemble_from_file),
     "deltaprop.MLP/1": (MLP, _mlp_to_file, _mlp_from_file),
     "deltaprop.Graph/1": (Graph, _graph_to_file, _graph_from_file),
 }
@@ -205,7 +225,7 @@ def _require_defined(file: _File, names: Iterable[Any]) -> None:
 
 def save(net: Net[Any], path: str | os.PathLike[str]) -> None:
     """Writes the net to `path`, whole or not at all: a new file is moved over an old one."""
-    (name,) = (name for name, (kind, _, _) in FORMATS.items() if isinstance(net, kind))
+    name = next(name for name, (kind, _, _) in FORMATS.items() if isinstance(net, kind))
     tensors, metadata = FORMATS[name][1](net)
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.partial")
@@ -221,9 +241,10 @@ def save(net: Net[Any], path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], backend: str | None = None, kind: Any = Net) -> Any:
-    """The net that `save` wrote to `path`: an `MLP` or a `Graph`, whichever it is.
+    """The net that `save` wrote to `path`: an `MLP`, an `Ensemble` or a `Graph`, as it was.
 
-    `backend` is as of `MLP`; with a `kind`, `MLP` or `Graph`, nets of the other are refused.
+    `backend` is as of `MLP`; with a `kind`, one of these, others are refused; an `Ensemble` is
+    an `MLP`.
     Raises `ModelFileError` for a file that is damaged, cut short or not deltaprop's, of another
     kind, or that names an activation which is not defined here; FileNotFoundError where there
     is none.

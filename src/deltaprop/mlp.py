@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -51,6 +51,9 @@ class MLP(Net[Parameters]):
     backend
         "cpu", "cuda", "auto", or a name from `deltaprop.backends()`. Without one, the block
         `use_backend`, then $DELTAPROP_BACKEND, then "auto" decide, here and once.
+    ensemble
+        With a number n, so many nets of this shape at once: an `Ensemble`, whose arrays have
+        the axis of members first.
 
     Attributes
     ----------
@@ -70,7 +73,9 @@ class MLP(Net[Parameters]):
         seed: int = 0,
         dtype: Any = "float32",
         backend: str | None = None,
+        ensemble: int | None = None,
     ) -> None:
+        self.ensemble = self._checked_ensemble(ensemble)
         self.sizes = _check_sizes(sizes)
         self.inputs, self.outputs = self.sizes[0], self.sizes[-1]
         self.activations = _activations(activation, output, len(self.sizes) - 2)
@@ -79,8 +84,23 @@ class MLP(Net[Parameters]):
         self.bias = bool(bias)
         self.dtype = float_dtype(dtype)
         self.shapes = layer_shapes(self.sizes, self.bias)
-        flat = glorot(self.shapes, check_count("seed", seed, 0), self.dtype)
+        flat = self._initial(check_count("seed", seed, 0))
         self._place(flat, load_backend(backend, self._work()))
+
+    def _checked_ensemble(self, ensemble: Any) -> int | None:
+        """The number of members, if any; a net that is to have some becomes an `Ensemble`."""
+        from deltaprop.ensemble import Ensemble
+
+        if ensemble is not None and type(self) is MLP:
+            self.__class__ = Ensemble
+        if isinstance(self, Ensemble):
+            return check_count("ensemble", ensemble)
+        if ensemble is not None:
+            raise TypeError(f"{type(self).__name__} takes no ensemble: derive it from Ensemble")
+        return None
+
+    def _initial(self, seed: int) -> np.ndarray:
+        return glorot(self.shapes, seed, self.dtype)
 
     def _work(self) -> int:
         """Multiplications in the sweeps over a typical batch."""
@@ -113,7 +133,7 @@ class MLP(Net[Parameters]):
         sizes = "-".join(map(str, self.sizes))
         return f"MLP({sizes}; {names}; {self.dtype}, backend {self.backend!r})"
 
-    def to(self, backend: str | None = None, dtype: Any = None) -> MLP:
+    def to(self, backend: str | None = None, dtype: Any = None) -> Self:
         """A copy of the net on another backend, of another dtype.
 
         Going to float32 rounds the parameters.
@@ -123,7 +143,7 @@ class MLP(Net[Parameters]):
             state["_kernels"] = backend
         if dtype is not None:
             state["dtype"] = float_dtype(dtype)
-        copy = MLP.__new__(MLP)
+        copy = type(self).__new__(type(self))
         copy.__setstate__(state)
         return copy
 
@@ -144,12 +164,14 @@ class MLP(Net[Parameters]):
         """
         from deltaprop.graphs.convert import from_layers
 
+        self._require_one("to_graph")
         return from_layers(self)
 
     # -------------------------------------------------------------------------- sweeps
 
     def forward(self, X: Array) -> Trace:
         """z[l] and a[l] of every layer l = 1, ..., L; a[0] is X and z[0] is None."""
+        self._require_one("forward")
         trace = self._forward(X, keep_z=True)
         back = back_to(X, self.kernels)
         return Trace(tuple(_each(back, trace.z)), tuple(_each(back, trace.a)))
@@ -169,6 +191,7 @@ class MLP(Net[Parameters]):
 
         With `input_gradient`, dE/dX (m, n_in) too. Arguments as of `value_and_grad`.
         """
+        self._require_one("backward")
         k, here = self.kernels, self._trace_here(trace)
         back = back_to(trace.a[0], k)
         chosen, batch = self._batch(Y, loss, sample_weight, len(here.a[0]))

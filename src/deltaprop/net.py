@@ -147,14 +147,13 @@ class Net(ABC, Generic[P]):
         micro_batch: int | None,
     ) -> tuple[Callable[[], float], Array]:
         """As `value_and_grad`, the gradient where the backend has it, E when it is asked for."""
-        X = self._inputs(X)
-        chosen, batch = self._batch(Y, loss, sample_weight, len(X))
+        X, chosen, batch = self._given(X, Y, loss, sample_weight)
 
         def sweep(X: Array, batch: Batch) -> tuple[Array, Array]:
             return self._sweep(X, batch, chosen)
 
         part = self._part() if micro_batch is None else _check_part(micro_batch)
-        error, gradient = in_parts(self.kernels, sweep, X, batch, part or len(X))
+        error, gradient = in_parts(self.kernels, sweep, X, batch, part or batch.samples)
         return (lambda: self._scaled(error, batch, chosen)), gradient
 
     def loss(
@@ -165,11 +164,13 @@ class Net(ABC, Generic[P]):
         sample_weight: Array | None = None,
     ) -> float:
         """E alone: the forward sweep. Arguments as of `value_and_grad`."""
-        X = self._inputs(X)
-        outputs = self._forward_outputs(X)
-        chosen, batch = self._batch(Y, loss, sample_weight, len(X))
-        error = equations.sum_of_errors(self.kernels, outputs, batch, chosen)
+        X, chosen, batch = self._given(X, Y, loss, sample_weight)
+        error = self._error(self._forward_outputs(X), batch, chosen)
         return self._scaled(error, batch, chosen)
+
+    def _error(self, outputs: OutputArrays, batch: Batch, loss: Loss) -> Array:
+        """sum_i w_i e_i."""
+        return equations.sum_of_errors(self.kernels, outputs, batch, loss)
 
     def _scaled(self, error: Array, batch: Batch, loss: Loss) -> float:
         """scale * sum_i w_i e_i, one rounded multiplication."""
@@ -180,13 +181,27 @@ class Net(ABC, Generic[P]):
     def _inputs(self, X: Array) -> Array:
         return as_input("X", X, self.dtype, ("m", self.inputs), self.kernels)
 
+    def _given(
+        self, X: Array, Y: Array, loss: str | Loss | None, weights: Array | None
+    ) -> tuple[Array, Loss, Batch]:
+        """X, the loss and the batch: checked, and where the backend computes."""
+        X = self._inputs(X)
+        return X, *self._batch(Y, loss, weights, len(X))
+
     def _batch(
         self, Y: Array, loss: str | Loss | None, weights: Array | None, m: int
     ) -> tuple[Loss, Batch]:
         chosen = self._loss(loss)
-        targets = as_targets(Y, m, self.outputs, self.dtype, chosen, self.kernels)
-        weights = as_weights(weights, m, self.dtype, self.kernels)
+        targets = as_targets(Y, (m,), self.outputs, self.dtype, chosen, self.kernels)
+        weights = as_weights(weights, (m,), self.dtype, self.kernels)
         return chosen, Batch(targets, weights, m, self.outputs)
+
+    def _rate(self, learning_rate: Any) -> Any:
+        """eta, checked."""
+        return check_rate("learning_rate", learning_rate, self.dtype)
+
+    def _require_one(self, what: str) -> None:
+        """Raises TypeError if this is an ensemble of nets, where `what` needs one."""
 
     def _loss(self, loss: str | Loss | None) -> Loss:
         outputs = self._output_activations
@@ -216,7 +231,7 @@ class Net(ABC, Generic[P]):
         sample_weight: Array | None = None,
     ) -> float:
         """One step of gradient descent, w <- w - eta dE/dw. Returns E before the step."""
-        rate = check_rate("learning_rate", learning_rate, self.dtype)
+        rate = self._rate(learning_rate)
         value, gradient = self._value_and_grad(X, Y, loss, sample_weight, None)
         self.kernels.descend(self.parameters, gradient, rate)
         return value()
@@ -258,6 +273,7 @@ class Net(ABC, Generic[P]):
         """
         from deltaprop.explain import explain
 
+        self._require_one("explain")
         return explain(self, weight, X, Y, loss, sample_weight, max_paths)
 
     def save(self, path: Any) -> None:

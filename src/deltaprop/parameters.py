@@ -1,6 +1,7 @@
 """Parameters and gradients: one contiguous buffer, with W and b of every layer as views.
 
-The order in the buffer is W^1, b^1, W^2, b^2, ..., each row by row.
+The order in the buffer is W^1, b^1, W^2, b^2, ..., each row by row. The buffer of an ensemble has
+one such row for each member.
 """
 
 from __future__ import annotations
@@ -31,18 +32,22 @@ def total(shapes: Shapes) -> int:
 
 
 class Parameters(Sequence[Gradient]):
-    """`flat`, a buffer of all parameters or all of their gradients; `[l].W` and `[l].b` view it."""
+    """`flat`, a buffer of all parameters or all of their gradients; `[l].W` and `[l].b` view it.
+
+    Of one net `flat` is (P,), W (n, n_in) and b (n,); of an ensemble (N, P), W (N, n, n_in) and
+    b (N, n).
+    """
 
     def __init__(self, flat: Array, shapes: Shapes) -> None:
         self.flat, self._shapes = flat, shapes
         self._layers: list[Gradient] = []
         start = 0
         for W_shape, b_shape in shapes:
-            W = flat[start : start + prod(W_shape)].reshape(W_shape)
+            W = flat[..., start : start + prod(W_shape)].reshape(*flat.shape[:-1], *W_shape)
             start += prod(W_shape)
             b = None
             if b_shape is not None:
-                b = flat[start : start + prod(b_shape)]
+                b = flat[..., start : start + prod(b_shape)]
                 start += prod(b_shape)
             self._layers.append(Gradient(W, b))
 
@@ -68,12 +73,16 @@ class Parameters(Sequence[Gradient]):
 
     def where(self, position: int) -> str:
         """What the number at a position of `flat` belongs to: "0.W[2, 1]"."""
+        if position >= self.flat.size:
+            raise IndexError(f"there are {self.flat.size} parameters")
+        *member, rest = map(int, np.unravel_index(position, self.flat.shape))
         for name, x in self.named():
-            if position < x.size:
-                index = ", ".join(str(int(i)) for i in np.unravel_index(position, x.shape))
-                return f"{name}[{index}]"
-            position -= x.size
-        raise IndexError(f"there are {self.flat.size} parameters")
+            shape = x.shape[len(member) :]
+            if rest < prod(shape):
+                index = *member, *map(int, np.unravel_index(rest, shape))
+                return f"{name}[{', '.join(map(str, index))}]"
+            rest -= prod(shape)
+        raise AssertionError("the layers fill the buffer")
 
 
 def glorot(shapes: Shapes, seed: int, dtype: np.dtype[Any]) -> np.ndarray:

@@ -39,15 +39,19 @@ def blocks(leaves: int, part: int) -> Iterator[tuple[int, int]]:
 
 
 def in_parts(k: Kernels, sweep: Sweep, X: Array, batch: Batch, part: int) -> tuple[Array, Array]:
-    """As `sweep` of the whole batch, with at most `part` samples at a time, a multiple of 64."""
-    if part >= len(X):
+    """As `sweep` of the whole batch, with at most `part` samples at a time, a multiple of 64.
+
+    Arrays may have an axis of members before that of samples.
+    """
+    samples = X.shape[-2]
+    if part >= samples:
         return sweep(X, batch)
     nodes: list[Node] = []
-    for start, size in blocks(-(-len(X) // LEAF_SAMPLES), part // LEAF_SAMPLES):
+    for start, size in blocks(-(-samples // LEAF_SAMPLES), part // LEAF_SAMPLES):
         rows = slice(start * LEAF_SAMPLES, (start + size) * LEAF_SAMPLES)
-        weights = None if batch.weights is None else batch.weights[rows]
-        rows_of_batch = replace(batch, Y=batch.Y[rows], weights=weights)
-        nodes.append(Node(start, size, *sweep(X[rows], rows_of_batch)))
+        weights = None if batch.weights is None else batch.weights[..., rows, :]
+        rows_of_batch = replace(batch, Y=batch.Y[..., rows, :], weights=weights)
+        nodes.append(Node(start, size, *sweep(X[..., rows, :], rows_of_batch)))
         while len(nodes) > 1 and _are_siblings(*nodes[-2:]):
             _merge(k, nodes)
     while len(nodes) > 1:
@@ -63,5 +67,5 @@ def _merge(k: Kernels, nodes: list[Node]) -> None:
     right = nodes.pop()
     left = nodes[-1]
     k.add(left.error.reshape(-1), right.error.reshape(-1))
-    k.add(left.gradient, right.gradient)
+    k.add(left.gradient.reshape(-1), right.gradient.reshape(-1))
     left.size += right.size

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop import targets
-from deltaprop.arrays import as_input, check_count, check_rate
+from deltaprop.arrays import check_count
 from deltaprop.contract import Array
+from deltaprop.equations import Batch
 from deltaprop.losses import Loss
 from deltaprop.net import Net
 
 
 @dataclass
 class History:
-    """What `fit` saw, one entry for each epoch.
+    """What `fit` saw, one entry for each epoch; of an ensemble, losses are arrays (n,).
 
     loss
         The mean of the batches' losses, each taken before its step and weighted by its size.
@@ -27,8 +27,8 @@ class History:
         How long the epoch took.
     """
 
-    loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
+    loss: list[Any] = field(default_factory=list)
+    validation_loss: list[Any] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
 
@@ -40,7 +40,7 @@ def fit(
     *,
     epochs: int = 10,
     batch_size: int = 32,
-    learning_rate: float = 0.1,
+    learning_rate: Any = 0.1,
     sample_weight: Array | None = None,
     validation: tuple[Array, Array] | None = None,
     seed: int | None = 0,
@@ -56,28 +56,26 @@ def fit(
         How often each sample is used, and how many samples a step takes; the last batch of an
         epoch may be smaller.
     learning_rate
-        eta.
+        eta; for an ensemble a number, or one for each member.
     validation
         (X, Y) on which the loss is taken after every epoch.
     seed
         Of the order of samples, drawn anew for each epoch by PCG64 on the host, so that a seed
-        gives the same run on every backend. None keeps them in order.
+        gives the same run on every backend. None keeps them in order. The members of an
+        ensemble take their samples in the same order.
     progress
-        True shows a bar, False none; None shows one in a terminal.
+        True shows a bar, False none; None shows one in a terminal. Of an ensemble it has the
+        mean of the losses.
 
     Bad arguments raise before the net changes.
     """
     from tqdm import tqdm
 
     epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
-    rate = check_rate("learning_rate", learning_rate, net.dtype)
+    rate = net._rate(learning_rate)
     if seed is not None:
         check_count("seed", seed, 0)
-    k, n_out = net.kernels, net.outputs
-    X = as_input("X", X, net.dtype, ("m", net.inputs), k)
-    chosen = net._loss(loss)
-    Y = targets.as_targets(Y, len(X), n_out, net.dtype, chosen, k)
-    weights = targets.as_weights(sample_weight, len(X), net.dtype, k)
+    X, chosen, batch = net._given(X, Y, loss, sample_weight)
     if validation is not None:
         if not isinstance(validation, (tuple, list)) or len(validation) != 2:
             raise TypeError("validation must be a pair (X, Y)")
@@ -89,13 +87,14 @@ def fit(
     with tqdm(total=epochs, disable=hidden, unit="epoch") as bar:
         for _ in range(epochs):
             start = time.perf_counter()
-            order = np.arange(len(X)) if random is None else random.permutation(len(X))
-            history.loss.append(_epoch(net, X, Y, chosen, weights, order, batch_size, rate))
+            m = batch.samples
+            order = np.arange(m) if random is None else random.permutation(m)
+            history.loss.append(_epoch(net, X, batch, chosen, order, batch_size, rate))
             history.seconds.append(time.perf_counter() - start)
-            shown: dict[str, Any] = {"loss": f"{history.loss[-1]:.4g}"}
+            shown: dict[str, Any] = {"loss": f"{np.mean(history.loss[-1]):.4g}"}
             if validation is not None:
                 history.validation_loss.append(net.loss(*validation, chosen))
-                shown["validation"] = f"{history.validation_loss[-1]:.4g}"
+                shown["validation"] = f"{np.mean(history.validation_loss[-1]):.4g}"
             bar.set_postfix(shown, refresh=False)
             bar.update()
     return history
@@ -104,17 +103,27 @@ def fit(
 def _epoch(
     net: Net[Any],
     X: Array,
-    Y: Array,
+    batch: Batch,
     loss: Loss,
-    weights: Array | None,
     order: np.ndarray,
     batch_size: int,
-    rate: float,
-) -> float:
+    rate: Any,
+) -> Any:
     """One pass over the samples in that order; the mean loss."""
-    total = 0.0
+    total: Any = 0.0
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        w = None if weights is None else weights[rows].reshape(-1)
-        total += net.train_step(X[rows], Y[rows], loss, rate, w) * len(rows)
+        w = None if batch.weights is None else _take(batch.weights, rows)[..., 0]
+        value = net.train_step(_take(X, rows), _take(batch.Y, rows), loss, rate, w)
+        total = total + _double(value) * len(rows)
     return total / len(order)
+
+
+def _take(x: Array, rows: np.ndarray) -> Array:
+    """Those samples of x (m, n), or of every member's x (members, m, n)."""
+    return x[rows] if x.ndim == 2 else x[:, rows]
+
+
+def _double(loss: Any) -> Any:
+    """A loss, or those of the members, in float64: Python's float is one."""
+    return loss.astype(np.float64) if isinstance(loss, np.ndarray) else loss

@@ -51,6 +51,7 @@ def check_backprop(
     """
     if isinstance(net, Graph):
         return check_graph(my_grads, net, X, Y, loss, sample_weight)
+    net._require_one("check_backprop")
     wide = net.to("numpy", "float64")
     X, Y, weights = map(to_numpy, (X, Y, sample_weight))
     X = as_input("X", X, wide.dtype, ("m", wide.sizes[0]), wide.kernels)
