@@ -55,8 +55,8 @@ class Case:
 
     @property
     def net(self) -> str:
-        """The units of each layer, in short."""
-        if len(self.sizes) >= 8:
+        """The units of each layer; "64 x 3" are three layers of 64 units and as many inputs."""
+        if len(self.sizes) > 3 and len(set(self.sizes)) == 1:
             return f"{self.sizes[0]} x {len(self.sizes) - 1}"
         return "-".join(map(str, self.sizes))
 

@@ -22,6 +22,9 @@ __all__ = ["Figures", "Row", "WrongAnswerError", "lines", "measure", "summary"]
 RATE = 2.0**-20
 """The learning rate of timed steps: so small that after thousands nothing has overflowed."""
 
+UNSTEADY = 1.5
+"""Quartiles of times further apart than that: somebody else was computing."""
+
 
 @dataclass
 class Row:
@@ -66,6 +69,7 @@ class Row:
         del figures["case"]
         figures["batch"] = figures.pop("m")
         return figures | {
+            "name": self.case.name,
             "operations": self.case.operations,
             "gflops": {name: self.gflops(name) for name in self.seconds},
             "best_rival": self.best_rival,
@@ -142,17 +146,25 @@ def lines(row: Row, peak: float) -> list[str]:
     out = [row.case.name]
     for name in sorted(row.seconds, key=row.seconds.__getitem__):
         rate = row.gflops(name)
-        share = f"{100 * rate / peak:>6.1f}% of peak" if peak else ""
-        other = f"  not compared: {row.own_case[name]}" if name in row.own_case else ""
+        share = f"{100 * rate / peak:>8.2g}% of peak" if peak else ""
         out.append(
-            f"  {name:<14}{row.seconds[name] * 1e6:>14,.1f} us{rate:>10.2f} GFLOP/s{share}{other}"
+            f"  {name:<14}{row.seconds[name] * 1e6:>14,.1f} us{rate:>10.4g} GFLOP/s{share}"
+            f"{_remarks(row, name)}"
         )
     out += [f"  {name:<14}not here: {reason}" for name, reason in row.absent.items()]
     if row.ratio is not None:
         goal = row.case.goal
-        verdict = "" if goal is None else f"; goal {goal}: {_met(row.ratio, goal)}"
+        verdict = "" if goal is None else f"; goal {goal:g}: {_met(row.ratio, goal)}"
         out.append(f"  {row.ratio:.2f} of the time of {row.best_rival}{verdict}")
     return out
+
+
+def _remarks(row: Row, name: str) -> str:
+    """What a time must not be read without."""
+    low, high = row.quartiles[name]
+    unsteady = f"  unsteady: {low * 1e6:,.1f} to {high * 1e6:,.1f}" if high > UNSTEADY * low else ""
+    other = f"  not compared: {row.own_case[name]}" if name in row.own_case else ""
+    return unsteady + other
 
 
 def _met(ratio: float, goal: float) -> str:
@@ -168,7 +180,7 @@ def summary(rows: Sequence[Row], peak: float) -> list[str]:
             continue
         best = f"{row.best_rival} {row.seconds[row.best_rival] * 1e6:,.1f}"
         goal = "" if row.case.goal is None else f"{row.case.goal:g}"
-        share = f"{100 * row.gflops(OURS) / peak:.1f}%" if peak else ""
+        share = f"{100 * row.gflops(OURS) / peak:.2g}%" if peak else ""
         out.append(
             f"{row.case.name:<{width}}{row.seconds[OURS] * 1e6:>13,.1f}{best:>30}"
             f"{row.ratio:>8.2f}{goal:>6}{share:>8}"

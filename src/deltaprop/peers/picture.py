@@ -20,6 +20,7 @@ COLOURS = {
 MARKERS = dict(zip(COLOURS, "osv^Dx"))
 
 Rows = Sequence[dict[str, Any]]
+Place = Callable[[dict[str, Any]], float]
 Value = Callable[[dict[str, Any], str], float]
 
 
@@ -30,13 +31,14 @@ def save(figures: dict[str, Any], path: Path) -> None:
     except ImportError as error:
         raise ImportError("no picture: pip install 'deltaprop[plot]'") from error
     if figures["kind"] == "sweep":
-        figure = Figure(figsize=(14, 9), layout="constrained")
-        _sweep(figure.subplots(2, 2).flat, figures)
+        figure = Figure(figsize=(15, 20), layout="constrained")
+        _sweep(figure.subplots(4, 2), figures)
     else:
         figure = Figure(figsize=(14, 6.5), layout="constrained")
         _table(figure.subplots(1, 2), figures)
     figure.suptitle(_title(figures))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
+    shown = next(ax for ax in figure.axes if ax.get_visible())
+    handles, labels = shown.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.savefig(path, dpi=110)
 
@@ -52,57 +54,70 @@ def _title(figures: dict[str, Any]) -> str:
 
 
 def _table(axes: Any, figures: dict[str, Any]) -> None:
-    """Left the time over the best rival's, with the goals; right the speed, with the peak."""
+    """Left the time over the best rival's, with the goals; right the speed, with the peak.
+
+    The nets stand side by side, the one of the fewest operations first.
+    """
     rows = sorted(figures["cases"], key=lambda row: row["operations"])
+    places = {row["name"]: i for i, row in enumerate(rows)}
 
-    def operations(row: dict[str, Any]) -> float:
-        return float(row["operations"])
+    def place(row: dict[str, Any]) -> float:
+        return places[row["name"]]
 
-    left, right = axes
-    _lines(left, rows, operations, lambda row, name: row["seconds"][name] / _best(row))
-    left.axhline(1, color="black", linewidth=0.8, linestyle=":")
+    _both(axes, rows, figures, place)
     goals = [row for row in rows if row["goal"] is not None]
     if goals:
-        xs, ys = [operations(row) for row in goals], [row["goal"] for row in goals]
-        left.plot(xs, ys, "_", color="magenta", markersize=16, markeredgewidth=2, label="goal")
-    left.set(ylabel="time over the best rival's (lower is better)")
-    _ticks(left, "y")
-    _lines(right, rows, operations, lambda row, name: row["gflops"][name])
-    right.set(ylabel="GFLOP/s (higher is better)")
-    _peak(right, figures)
+        xs, ys = [place(row) for row in goals], [row["goal"] for row in goals]
+        axes[0].plot(xs, ys, "_", color="magenta", markersize=22, markeredgewidth=2, label="goal")
     for ax in axes:
-        ax.set_xticks([operations(row) for row in rows], [_net(row) for row in rows])
-        ax.xaxis.minorticks_off()
-        ax.tick_params("x", rotation=40, labelsize=8)
+        ax.set_xticks(range(len(rows)), [f"{r['name']}\n{r['operations']:.2g}" for r in rows])
+        ax.tick_params("x", rotation=30, labelsize=8)
         for label in ax.get_xticklabels():
-            label.set_horizontalalignment("right")
-        ax.set(xlabel="net and batch, by multiplications and additions")
+            label.set(horizontalalignment="right", rotation_mode="anchor")
+        ax.set(xlabel="net, batch, and its multiplications and additions")
 
 
 def _sweep(axes: Any, figures: dict[str, Any]) -> None:
-    """GFLOP/s against the width at each batch, and against the batch at one width."""
-    *panels, last = axes
-    for ax, m in zip(panels, WIDTH_BATCHES):
+    """The same two, against the width at each batch, and against the batch at one width."""
+    for pair, m in zip(axes, WIDTH_BATCHES):
         rows = [row for row in figures["cases"] if row["batch"] == m]
-        rows.sort(key=lambda row: int(row["sizes"][0]))
-        _speed(ax, rows, figures, lambda row: float(row["sizes"][0]))
-        ax.set(xlabel=f"width of each of three layers, batch {m}")
-    rows = [row for row in figures["cases"] if row["sizes"][0] == BATCHES_WIDTH]
-    rows.sort(key=lambda row: int(row["batch"]))
-    _speed(last, rows, figures, lambda row: float(row["batch"]))
-    last.set(xlabel=f"batch, three layers of width {BATCHES_WIDTH}")
+        text = f"width of each of three layers, batch {m}"
+        _against(pair, sorted(rows, key=_width), figures, _width, text)
+    rows = [row for row in figures["cases"] if _width(row) == BATCHES_WIDTH]
+    text = f"batch, three layers of width {BATCHES_WIDTH}"
+    _against(axes[-1], sorted(rows, key=_batch), figures, _batch, text)
 
 
-def _speed(
-    ax: Any, rows: Rows, figures: dict[str, Any], x: Callable[[dict[str, Any]], float]
-) -> None:
-    _lines(ax, rows, x, lambda row, name: row["gflops"][name])
-    ax.set(ylabel="GFLOP/s")
-    _ticks(ax, "x")
-    _peak(ax, figures)
+def _width(row: dict[str, Any]) -> float:
+    return float(row["sizes"][0])
 
 
-def _lines(ax: Any, rows: Rows, x: Callable[[dict[str, Any]], float], y: Value) -> None:
+def _batch(row: dict[str, Any]) -> float:
+    return float(row["batch"])
+
+
+def _against(pair: Any, rows: Rows, figures: dict[str, Any], x: Place, text: str) -> None:
+    if rows:
+        _both(pair, rows, figures, x)
+    for ax in pair:
+        ax.set_visible(bool(rows))
+        ax.set(xscale="log", xlabel=text)
+        _plain_numbers(ax.xaxis)
+
+
+def _both(pair: Any, rows: Rows, figures: dict[str, Any], x: Place) -> None:
+    """Time over the best rival's, and speed; a cliff is steeper in the first."""
+    left, right = pair
+    _lines(left, rows, x, lambda row, name: row["seconds"][name] / _best(row))
+    left.axhline(1, color="black", linewidth=0.8, linestyle=":")
+    left.set(ylabel="time over the best rival's (lower is better)")
+    _plain_numbers(left.yaxis)
+    _lines(right, rows, x, lambda row, name: row["gflops"][name])
+    right.set(ylabel="GFLOP/s (higher is better)")
+    _peak(right, figures["peak_gflops"])
+
+
+def _lines(ax: Any, rows: Rows, x: Place, y: Value) -> None:
     """One line a rival, ours on top; dashed where it computes something else."""
     for name, colour in COLOURS.items():
         here = [row for row in rows if name in row["seconds"]]
@@ -120,34 +135,31 @@ def _lines(ax: Any, rows: Rows, x: Callable[[dict[str, Any]], float], y: Value) 
             zorder=3 if ours else 2,
             label=f"{name} ({here[0]['own_case'][name]})" if other else name,
         )
-    ax.set(xscale="log", yscale="log")
+    ax.set(yscale="log")
     ax.grid(alpha=0.3, which="major")
 
 
-def _peak(ax: Any, figures: dict[str, Any]) -> None:
-    if figures["peak_gflops"]:
-        ax.axhline(figures["peak_gflops"], color="magenta", linewidth=0.8, linestyle=":")
-        text = f"fma peak {figures['peak_gflops']:.0f}"
+def _peak(ax: Any, peak: float) -> None:
+    if peak:
+        ax.axhline(peak, color="magenta", linewidth=0.8, linestyle=":")
+        ax.set_ylim(top=3 * peak)
         where = {"xycoords": ("axes fraction", "data"), "fontsize": 8, "va": "bottom"}
-        ax.annotate(text, (0.01, figures["peak_gflops"]), color="magenta", **where)
+        ax.annotate(f"fma peak {peak:.0f}", (0.01, 1.05 * peak), color="magenta", **where)
 
 
-def _ticks(ax: Any, which: str) -> None:
-    """Plain numbers, 0.5 and 2 between the powers of ten too."""
+def _plain_numbers(axis: Any) -> None:
+    """0.5, 1, 2, 5, 10, ..., 1k in place of powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=50))
-    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _short(x)))
     axis.set_minor_locator(LogLocator(base=10, subs=(), numticks=50))
+
+
+def _short(x: float) -> str:
+    return f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"
 
 
 def _best(row: dict[str, Any]) -> float:
     """The best rival's time; our own where there is no rival."""
     return float(row["seconds"][row["best_rival"] or OURS])
-
-
-def _net(row: dict[str, Any]) -> str:
-    sizes = row["sizes"]
-    net = "-".join(map(str, sizes)) if len(sizes) < 8 else f"{sizes[0]} x {len(sizes) - 1}"
-    return f"{net}, {row['batch']}"
