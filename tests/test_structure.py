@@ -30,7 +30,9 @@ explain.paths explain.text explain.latex explain
 diagnosis.rounded diagnosis.given diagnosis.mistakes diagnosis.search diagnosis.verdicts
 diagnosis.unit_sweep diagnosis.unit_mistakes diagnosis.unit_search diagnosis.unit_diagnosis
 diagnosis digests ops plot.layout plot.drawing plot data bench
-__init__ cli_samples cli_explain cli_plot cli
+peers.case peers.by_hand peers.frameworks peers.scikit peers.rivals peers.answers peers.rounds
+peers.machine peers.peak peers.figures peers.picture peers
+__init__ cli_options cli_samples cli_explain cli_plot cli_bench cli
 """
 ORDER = IN_ORDER.split()
 

@@ -1,4 +1,4 @@
-"""The command line: deltaprop info, check, train, bench; others are in modules of their own."""
+"""The command line: deltaprop info, check, train; others are in modules of their own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import click
 import numpy as np
 
 import deltaprop as dp
-from deltaprop.backends import BACKENDS, CHOICES, resolve
+from deltaprop.backends import resolve
+from deltaprop.cli_bench import bench
 from deltaprop.cli_explain import explain
+from deltaprop.cli_options import BACKEND, DTYPE, in_a_folder
 from deltaprop.cli_plot import plot as plot_command
 from deltaprop.data import Dataset, digits, read
 from deltaprop.devices.cache import cache_folder
 
-BACKEND = click.Choice(list(CHOICES))
 MISTAKES = (
     dp.BackendUnavailableError,
     ValueError,
@@ -37,13 +38,6 @@ class Commands(click.Group):
             raise
         except MISTAKES as error:
             raise click.ClickException(str(error)) from error
-
-
-def _in_a_folder(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """A path in a folder that exists: found out before the work, not after it."""
-    if not Path(value).parent.is_dir():
-        raise click.BadParameter(f"there is no folder {str(Path(value).parent)!r}")
-    return value
 
 
 def _units(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
@@ -93,9 +87,7 @@ net_options = [
         help="Units of hidden layers: 64,32.",
     ),
     click.option("--activation", default="logistic", show_default=True, help="Of hidden layers."),
-    click.option(
-        "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True
-    ),
+    DTYPE,
 ]
 
 
@@ -202,14 +194,14 @@ def _check_digests(names: list[str] | None) -> bool:
     default="model.safetensors",
     show_default=True,
     type=click.Path(dir_okay=False, writable=True),
-    callback=_in_a_folder,
+    callback=in_a_folder,
 )
 @click.option(
     "--plot",
     default="loss.png",
     show_default=True,
     type=click.Path(dir_okay=False, writable=True),
-    callback=_in_a_folder,
+    callback=in_a_folder,
     help="The loss curve.",
 )
 def train(
@@ -277,30 +269,7 @@ def _plot_history(history: dp.History, path: Path) -> None:
     click.echo(f"loss curve saved to {path}")
 
 
-@main.command()
-@click.option("--backend", "names", multiple=True, type=BACKEND, help="Only these backends.")
-@click.option(
-    "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True
-)
-@click.option("--seconds", default=1.0, show_default=True, help="For each net.")
-@click.option("--largest", default=1e12, show_default=True, help="Operations of the largest net.")
-def bench(names: tuple[str, ...], dtype: str, seconds: float, largest: float) -> None:
-    """Time a gradient on nets from tiny to large, on every backend here."""
-    from deltaprop.bench import bench as timings
-
-    chosen = [resolve(name) for name in names] or [b.name for b in dp.backends() if b.available]
-    chosen.sort(key=list(BACKENDS).index)
-    click.echo(f"one gradient of a logistic net, {dtype}, half_mse: median, and GFLOP/s\n")
-    for sizes, m, row in timings(chosen, dtype, seconds, largest):
-        shape = "-".join(map(str, sizes)) if len(sizes) < 8 else f"{sizes[0]} x {len(sizes) - 1}"
-        click.echo(f"{shape}, batch {m}")
-        for timing in row:
-            click.echo(
-                f"  {timing.backend:<10} {timing.seconds * 1e6:>12.1f} us"
-                f" {timing.gflops:>9.2f} GFLOP/s"
-            )
-
-
+main.add_command(bench)
 main.add_command(explain)
 main.add_command(plot_command)
 
