@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from conftest import assert_same_bits, sample
-from deltaprop.backends.jit import fma_rn
+from deltaprop.backends.loops.jit import fma_rn
 from deltaprop.fma import fma
 from values import frozen, random_bits, special
 

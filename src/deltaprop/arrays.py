@@ -17,6 +17,8 @@ from deltaprop.contract import Array, Kernels
 from deltaprop.errors import find
 from deltaprop.scalar import DTYPES
 
+LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in DTYPES.values()}
+
 
 def is_cupy(x: Any) -> bool:
     """Whether x is a CuPy array; CuPy is not imported to find out."""
@@ -61,6 +63,8 @@ def as_input(
     `shape` gives each dimension as a number, or as a name for one that may have any size but 0.
     Raises TypeError for the wrong kind or dtype, ValueError for the wrong shape.
     """
+    if type(x) is np.ndarray and x.dtype is dtype and x.flags.carray and x.shape == shape:
+        return k.arrays.asarray(x)
     check_array(name, x, k)
     if not lossless(x.dtype, dtype):
         raise TypeError(
@@ -91,10 +95,12 @@ def back_to(like: Any, k: Kernels) -> Callable[[Array], Array]:
 
 def check_rate(name: str, value: float, dtype: np.dtype[Any]) -> float:
     """A number that is finite in `dtype` and not negative, or ValueError."""
+    if type(value) is float and 0.0 <= value <= LARGEST[dtype]:
+        return value
     if not isinstance(value, (int, float, np.floating, np.integer)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     number = value if isinstance(value, int) else float(value)
-    if not 0 <= number <= float(np.finfo(dtype).max):
+    if not 0 <= number <= LARGEST[dtype]:
         raise ValueError(f"{name} must be finite in {dtype} and not negative, got {value}")
     return float(number)
 

@@ -81,6 +81,37 @@ class Form:
         return 3 * self.count
 
 
+class Sweeps(Protocol):
+    """Forward and backward through nets of one form, with the parameters (P,) or (members, P).
+
+    X and the arrays of the batch may have an axis of members first; errors are (members,), each
+    sum_i w_i e_i. A plan is ready for more calls with arrays of the same shapes.
+    """
+
+    def outputs(self, parameters: Array, X: Array) -> Array:
+        """a^L (m, n), or (members, m, n)."""
+
+    def error(self, parameters: Array, X: Array, batch: Any, loss: Loss) -> Array:
+        """The errors alone."""
+
+    def gradient(self, parameters: Array, X: Array, batch: Any, loss: Loss) -> tuple[Array, Array]:
+        """The errors, and the gradient, laid out as the parameters are."""
+
+    def step(
+        self, parameters: Array, X: Array, batch: Any, loss: Loss, rate: float | list[float]
+    ) -> Array:
+        """The errors; then w <- fma(-eta, dE/dw, w)."""
+
+    def ready(self, X: Any, Y: Any, loss: str | Loss | None) -> Any:
+        """The plan of the last gradient or step of one net, if it takes these arrays as they are.
+
+        `loss` is what the caller named it in `is_ready`.
+        """
+
+    def is_ready(self, loss: str | Loss | None) -> None:
+        """The last gradient or step was of the loss called so."""
+
+
 @dataclass(frozen=True)
 class Kernels:
     """A backend. The reference comes first; every other one overrides entries by name."""
@@ -162,8 +193,8 @@ class Kernels:
     add: Callable[[Array, Array], None]
     """(x, y): x <- x + y, in place: one node of a tree over parts of a batch."""
 
-    plan: Callable[..., Any] | None = None
-    """(form, loss or None, samples, gradient) -> a whole sweep of layers in one call, made ready.
+    sweeps: Callable[[Form], Sweeps] | None = None
+    """Whole sweeps of layered nets in one call each, where a backend has them.
 
-    Where a backend has it, it takes the place of the kernels above, and returns the same bits.
+    They take the place of the kernels above, and return the same bits.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from deltaprop import equations
 from deltaprop.arrays import as_input, check_array, check_count, check_rate
 from deltaprop.contract import Array, Kernels
-from deltaprop.equations import Batch, OutputArrays, Outputs
+from deltaprop.equations import Batch, Outputs
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP
 from deltaprop.parameters import Parameters, glorot, total
@@ -106,8 +106,10 @@ class Ensemble(MLP):
         """sum_i w_i e_i of every member (n,) and their gradients (n, P).
 
         X (m, n_in) or (n, m, n_in); so too the arrays of the batch. Those of one member are
-        C-contiguous; the whole need not be. Here a backend may compute all members in one call.
+        C-contiguous; the whole need not be.
         """
+        if self._sweeps:
+            return self._sweeps.gradient(self.parameters, X, batch, loss)
         errors = self._empty(self.ensemble)
         gradients = self._empty(self.ensemble, total(self.shapes))
         for e, net in enumerate(self._members):
@@ -116,14 +118,17 @@ class Ensemble(MLP):
         return errors, gradients
 
     def _forward_outputs(self, X: Array) -> Outputs:
-        """z and a (n, m, n_out); here too in one call, if a backend can."""
+        """z and a (n, m, n_out)."""
         z, a = (self._empty(self.ensemble, X.shape[-2], self.outputs) for _ in range(2))
         for e, net in enumerate(self._members):
             outputs = net._forward_outputs(_of(X, e))
             z[e], a[e] = outputs.z, outputs.a
         return Outputs(z, a)
 
-    def _error(self, outputs: OutputArrays, batch: Batch, loss: Loss) -> Array:
+    def _error(self, X: Array, batch: Batch, loss: Loss) -> Array:
+        if self._sweeps:
+            return self._sweeps.error(self.parameters, X, batch, loss)
+        outputs = self._forward_outputs(X)
         errors = self._empty(self.ensemble)
         for e, (z, a) in enumerate(zip(outputs.z, outputs.a)):
             of_one = Outputs(z, a), _batch_of(batch, e), loss
@@ -136,6 +141,9 @@ class Ensemble(MLP):
             for e, net in enumerate(self._members)
         ]
         return np.stack(bounds)
+
+    def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> None:
+        """Every call is checked."""
 
     def _empty(self, *shape: int) -> Array:
         return self.kernels.arrays.empty(shape, self.dtype)
@@ -212,10 +220,8 @@ class Ensemble(MLP):
 
         `learning_rate` is one number, or n of them, one for each member.
         """
-        rate = self._rate(learning_rate)
-        value, gradients = self._value_and_grad(X, Y, loss, sample_weight, None)
-        self._descend(gradients, rate)
-        return value()
+        rate: Any = learning_rate
+        return super().train_step(X, Y, loss, rate, sample_weight)
 
     def _rate(self, learning_rate: Any) -> Any:
         if not isinstance(learning_rate, (np.ndarray, list, tuple)):

@@ -13,7 +13,7 @@ from deltaprop.activations import Activation, activation_named
 from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import load as load_backend
 from deltaprop.bounds import gradient_bounds
-from deltaprop.contract import Array, Kernels
+from deltaprop.contract import Array, Form, Kernels
 from deltaprop.equations import Batch, Layer, Outputs, Trace
 from deltaprop.losses import Loss
 from deltaprop.net import TYPICAL_BATCH, Net
@@ -109,6 +109,8 @@ class MLP(Net[Parameters]):
     def _place(self, flat: np.ndarray, k: Kernels) -> None:
         self._kernels = k
         self._numbers = Parameters(k.arrays.asarray(flat), self.shapes)
+        form = Form(self.sizes, self.activations, self.bias, self.dtype)
+        self._sweeps = k.sweeps(form) if k.sweeps else None
 
     @property
     def kernels(self) -> Kernels:
@@ -150,7 +152,9 @@ class MLP(Net[Parameters]):
     def __getstate__(self) -> dict[str, Any]:
         """All that the net is; its backend by name, its numbers as a NumPy array."""
         flat = self.kernels.arrays.to_numpy(self.parameters)
-        return {**self.__dict__, "_kernels": self.backend, "_numbers": flat}
+        state = {**self.__dict__, "_kernels": self.backend, "_numbers": flat}
+        del state["_sweeps"]
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -228,7 +232,19 @@ class MLP(Net[Parameters]):
     def _forward_outputs(self, X: Array) -> Outputs:
         return equations.forward(self.kernels, self.layers, X).outputs
 
+    def _predict(self, X: Array) -> Array:
+        if self._sweeps:
+            return self._sweeps.outputs(self.parameters, X)
+        return super()._predict(X)
+
+    def _error(self, X: Array, batch: Batch, loss: Loss) -> Array:
+        if self._sweeps:
+            return self._sweeps.error(self.parameters, X, batch, loss)
+        return super()._error(X, batch, loss)
+
     def _sweep(self, X: Array, batch: Batch, loss: Loss) -> tuple[Array, Array]:
+        if self._sweeps:
+            return self._sweeps.gradient(self.parameters, X, batch, loss)
         k, layers = self.kernels, self.layers
         gradients = Parameters(k.arrays.empty((total(self.shapes),), X.dtype), self.shapes)
         trace = equations.forward(k, layers, X)
@@ -236,6 +252,18 @@ class MLP(Net[Parameters]):
         delta = equations.output_delta(k, trace.outputs, self.activations[-1], batch, loss)
         equations.backward(k, layers, trace, delta, gradients)
         return error, gradients.flat
+
+    def _step(self, X: Array, batch: Batch, loss: Loss, rate: Any) -> Array:
+        if self._sweeps:
+            return self._sweeps.step(self.parameters, X, batch, loss, rate)
+        return super()._step(X, batch, loss, rate)
+
+    def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:
+        return self._sweeps.ready(X, Y, loss) if self._sweeps else None
+
+    def _is_ready(self, loss: str | Loss | None) -> None:
+        if self._sweeps:
+            self._sweeps.is_ready(loss)
 
     def _bounds(self, X: np.ndarray, batch: Batch, loss: Loss, u: float) -> np.ndarray:
         layers = [

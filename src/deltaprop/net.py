@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
@@ -102,7 +102,11 @@ class Net(ABC, Generic[P]):
 
     def predict(self, X: Array) -> Array:
         """The outputs (m, outputs) for inputs X (m, inputs)."""
-        return back_to(X, self.kernels)(self._forward_outputs(self._inputs(X)).a)
+        return back_to(X, self.kernels)(self._predict(self._inputs(X)))
+
+    def _predict(self, X: Array) -> Array:
+        """a of the outputs, for X where the backend has it."""
+        return self._forward_outputs(X).a
 
     def value_and_grad(
         self,
@@ -135,26 +139,25 @@ class Net(ABC, Generic[P]):
         E and the gradient, laid out as the parameters are and all of it in `.flat`, in the
         kind of array that X is.
         """
-        value, gradient = self._value_and_grad(X, Y, loss, sample_weight, micro_batch)
-        return value(), self._like_parameters(back_to(X, self.kernels)(gradient))
+        if sample_weight is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
+            flat = np.empty_like(self.parameters)
+            return plan.value(self.parameters, X, Y, flat), self._like_parameters(flat)
+        back = back_to(X, self.kernels)
+        name, (X, chosen, batch) = loss, self._given(X, Y, loss, sample_weight)
+        part = self._part() if micro_batch is None else _check_part(micro_batch)
+        error, gradient = self._in_parts(X, batch, chosen, part)
+        self._is_ready(name)
+        return self._scaled(error, batch, chosen), self._like_parameters(back(gradient))
 
-    def _value_and_grad(
-        self,
-        X: Array,
-        Y: Array,
-        loss: str | Loss | None,
-        sample_weight: Array | None,
-        micro_batch: int | None,
-    ) -> tuple[Callable[[], float], Array]:
-        """As `value_and_grad`, the gradient where the backend has it, E when it is asked for."""
-        X, chosen, batch = self._given(X, Y, loss, sample_weight)
+    def _in_parts(
+        self, X: Array, batch: Batch, loss: Loss, part: int | None
+    ) -> tuple[Array, Array]:
+        """As `_sweep`, `part` samples at a time."""
 
         def sweep(X: Array, batch: Batch) -> tuple[Array, Array]:
-            return self._sweep(X, batch, chosen)
+            return self._sweep(X, batch, loss)
 
-        part = self._part() if micro_batch is None else _check_part(micro_batch)
-        error, gradient = in_parts(self.kernels, sweep, X, batch, part or batch.samples)
-        return (lambda: self._scaled(error, batch, chosen)), gradient
+        return in_parts(self.kernels, sweep, X, batch, part or batch.samples)
 
     def loss(
         self,
@@ -165,12 +168,11 @@ class Net(ABC, Generic[P]):
     ) -> float:
         """E alone: the forward sweep. Arguments as of `value_and_grad`."""
         X, chosen, batch = self._given(X, Y, loss, sample_weight)
-        error = self._error(self._forward_outputs(X), batch, chosen)
-        return self._scaled(error, batch, chosen)
+        return self._scaled(self._error(X, batch, chosen), batch, chosen)
 
-    def _error(self, outputs: OutputArrays, batch: Batch, loss: Loss) -> Array:
-        """sum_i w_i e_i."""
-        return equations.sum_of_errors(self.kernels, outputs, batch, loss)
+    def _error(self, X: Array, batch: Batch, loss: Loss) -> Array:
+        """sum_i w_i e_i, from a forward sweep."""
+        return equations.sum_of_errors(self.kernels, self._forward_outputs(X), batch, loss)
 
     def _scaled(self, error: Array, batch: Batch, loss: Loss) -> float:
         """scale * sum_i w_i e_i, one rounded multiplication."""
@@ -232,9 +234,28 @@ class Net(ABC, Generic[P]):
     ) -> float:
         """One step of gradient descent, w <- w - eta dE/dw. Returns E before the step."""
         rate = self._rate(learning_rate)
-        value, gradient = self._value_and_grad(X, Y, loss, sample_weight, None)
+        if sample_weight is None and (plan := self._ready(X, Y, loss)):
+            value: float = plan.value(self.parameters, X, Y, None, rate)
+            return value
+        name, (X, chosen, batch) = loss, self._given(X, Y, loss, sample_weight)
+        error = self._step(X, batch, chosen, rate)
+        self._is_ready(name)
+        return self._scaled(error, batch, chosen)
+
+    def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:
+        """A plan for the same call once more, where a backend has one: nothing is to be checked."""
+
+    def _is_ready(self, loss: str | Loss | None) -> None:
+        """The last sweep was for the loss called so."""
+
+    def _step(self, X: Array, batch: Batch, loss: Loss, rate: Any) -> Array:
+        """w <- w - eta dE/dw. Returns sum_i w_i e_i before the step."""
+        error, gradient = self._in_parts(X, batch, loss, self._part())
+        self._descend(gradient, rate)
+        return error
+
+    def _descend(self, gradient: Array, rate: Any) -> None:
         self.kernels.descend(self.parameters, gradient, rate)
-        return value()
 
     def fit(self, X: Array, Y: Array, loss: str | Loss | None = None, **options: Any) -> Any:
         """Minibatch gradient descent; a `History` of the losses. See `deltaprop.training.fit`.

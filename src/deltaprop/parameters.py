@@ -7,6 +7,7 @@ one such row for each member.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
 from math import prod, sqrt
 from typing import Any
@@ -40,16 +41,20 @@ class Parameters(Sequence[Gradient]):
 
     def __init__(self, flat: Array, shapes: Shapes) -> None:
         self.flat, self._shapes = flat, shapes
-        self._layers: list[Gradient] = []
-        start = 0
-        for W_shape, b_shape in shapes:
+
+    @cached_property
+    def _layers(self) -> list[Gradient]:
+        """The views, made when one is asked for."""
+        flat, layers, start = self.flat, [], 0
+        for W_shape, b_shape in self._shapes:
             W = flat[..., start : start + prod(W_shape)].reshape(*flat.shape[:-1], *W_shape)
             start += prod(W_shape)
             b = None
             if b_shape is not None:
                 b = flat[..., start : start + prod(b_shape)]
                 start += prod(b_shape)
-            self._layers.append(Gradient(W, b))
+            layers.append(Gradient(W, b))
+        return layers
 
     def __reduce__(self) -> tuple[type[Parameters], tuple[Array, Shapes]]:
         return Parameters, (self.flat, self._shapes)  # the views of a copy view the copy
@@ -58,7 +63,7 @@ class Parameters(Sequence[Gradient]):
         return self._layers[l]
 
     def __len__(self) -> int:
-        return len(self._layers)
+        return len(self._shapes)
 
     def __repr__(self) -> str:
         shapes = ", ".join("x".join(map(str, layer.W.shape)) for layer in self._layers)

@@ -21,7 +21,7 @@ import numpy as np
 from llvmlite import binding
 
 from deltaprop.devices.cache import cache_folder, keep
-from deltaprop.scalar import Program, Rule, trace
+from deltaprop.scalar import Program, trace
 
 ENTRY = "entry"
 """The name of the function in each object file."""

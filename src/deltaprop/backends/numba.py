@@ -1,6 +1,6 @@
 """The numba backend: the specification's sums and rules as compiled loops, exact.
 
-Each kernel of the contract by itself, and `plan`, a whole sweep of a layered net in one call.
+Each kernel of the contract by itself, and `sweeps`, layered nets in one call.
 What is called here is compiled by `backends/loops`, once, and loaded from the disk after that.
 """
 
@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.activations import IDENTITY, Activation
+from deltaprop.activations import Activation
 from deltaprop.backends import reference, team
+from deltaprop.backends.blocks import LINE, Memory
 from deltaprop.backends.native import address
-from deltaprop.backends.plans import BLOCK, CHUNK, LINE, NEAR, PARALLEL_WORK, Plan, aligned
+from deltaprop.backends.plans import BLOCK, CHUNK, NEAR, PARALLEL_WORK, columns_bytes
 from deltaprop.backends.records import GRADIENT, LEVELS, PRODUCT, WIDTH
 from deltaprop.backends.tiling import digits, groups, panels, shape
+from deltaprop.backends.whole import WholeSweeps
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Kernels
 from deltaprop.losses import Loss
 from deltaprop.scalar import Rule
@@ -65,13 +67,13 @@ def _product(
     tile, threads = shape(dtype), _threads(x.size * n)
     chunk = min(CHUNK, -(-rows // threads))
     own = groups(chunk, dtype) * digits(-(-K // LEAF_FEATURES)) * tile.bytes + LINE
-    scratch, scratch_at = aligned(threads * own)
-    packed, packed_at = aligned(panels(n, dtype) * K * tile.width * size)
+    scratch = Memory(threads * own)
+    packed = Memory(panels(n, dtype) * K * tile.width * size)
     addresses = [0 if y is None else y.ctypes.data for y in (x, W, b, c, given, made)]
     x_, W_, b_, c_, given_, made_ = addresses
     words = (x_, W_, b_, c_, rows, K, n, transposed, function, given_, made_)
     block = np.array(
-        [(*words, packed_at, scratch_at, own, chunk, team.memory())], PRODUCT, order="C"
+        [(*words, packed.at, scratch.at, own, chunk, team.memory())], PRODUCT, order="C"
     )
     team.run(address("kernels.product", dtype), block.ctypes.data, threads)
 
@@ -100,11 +102,11 @@ def weight_gradient(delta: Array, a_in: Array, out: Array | None) -> Array:
     rows_at = NEAR * tile.bytes
     panel_at = rows_at + (groups(n, dtype) * tile.rows * BLOCK + LINE) * delta.itemsize
     own = -(-(panel_at + (BLOCK * tile.width + LINE) * delta.itemsize) // LINE) * LINE
-    scratch, scratch_at = aligned(threads * own)
-    far, far_at = aligned(panels(n_in, dtype) * groups(n, dtype) * levels * tile.bytes)
+    scratch = Memory(threads * own)
+    far = Memory(panels(n_in, dtype) * groups(n, dtype) * levels * tile.bytes)
     arrays = delta.ctypes.data, a_in.ctypes.data, out.ctypes.data
     block = np.array(
-        [(*arrays, m, n, n_in, scratch_at, own, rows_at, panel_at, far_at, levels)], GRADIENT
+        [(*arrays, m, n, n_in, scratch.at, own, rows_at, panel_at, far.at, levels)], GRADIENT
     )
     team.run(address("kernels.gradient", dtype), block.ctypes.data, threads)
     return out
@@ -114,21 +116,16 @@ def bias_gradient(delta: Array, out: Array | None) -> Array:
     m, n = delta.shape
     out = np.empty(n, delta.dtype) if out is None else out
     step = -(-n * delta.itemsize // LINE) * LINE
-    nodes, nodes_at = aligned(digits(-(-m // LEAF_SAMPLES)) * step)
-    _call(address("kernels.column_sums", delta.dtype), delta, m, n, nodes_at, step, out)
+    nodes = Memory(digits(-(-m // LEAF_SAMPLES)) * step)
+    _call(address("kernels.column_sums", delta.dtype), delta, m, n, nodes.at, step, out)
     return out
-
-
-def _scratch(dtype: np.dtype[Any]) -> np.ndarray:
-    """For the columns and the pending nodes of sums over the outputs."""
-    return np.empty(LINE * (2 * LINE // dtype.itemsize + LEVELS), np.uint8)
 
 
 def softmax(z: Array, log_form: bool = False) -> Array:
     p, (rows, n) = np.empty_like(z), z.shape
     step = n * z.itemsize
     where = address("outputs.softmax", z.dtype, log_form)
-    _call(where, z, step, p, step, rows, n, _scratch(z.dtype))
+    _call(where, z, step, p, step, rows, n, np.empty(columns_bytes(z.dtype), np.uint8))
     return p
 
 
@@ -140,7 +137,9 @@ def sample_loss(s: Array, Y: Array, loss: Loss) -> Array:
     x, v, (m, n) = np.empty_like(s), np.empty_like(s), s.shape
     e = np.empty((m, 1), s.dtype)
     _call(address("rows.factors", s.dtype, *loss.factors), s, Y, x, v, s.size)
-    _call(address("kernels.dots", s.dtype), x, v, m, n, e, _scratch(s.dtype))
+    _call(
+        address("kernels.dots", s.dtype), x, v, m, n, e, np.empty(columns_bytes(s.dtype), np.uint8)
+    )
     return e
 
 
@@ -238,5 +237,5 @@ def kernels() -> Kernels:
         edge_delta=edge_delta,
         edge_gradient=edge_gradient,
         descend=descend,
-        plan=Plan,
+        sweeps=WholeSweeps,
     )

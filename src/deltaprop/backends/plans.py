@@ -6,15 +6,16 @@ and runs; calls of one plan from several threads each have a block of their own.
 
 from __future__ import annotations
 
-import struct
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from deltaprop.activations import IDENTITY
 from deltaprop.backends import team
+from deltaprop.backends.blocks import LINE, Block
 from deltaprop.backends.native import address
-from deltaprop.backends.records import CALL, LAYER, PLAN
+from deltaprop.backends.records import LAYER, LEVELS, PLAN
 from deltaprop.backends.tiling import digits, groups, panels, shape
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Form
 from deltaprop.losses import Loss
@@ -32,13 +33,11 @@ CHUNK = 64
 NEAR = 2
 BLOCK = LEAF_SAMPLES << NEAR
 """Samples of a block, see loops/products.py."""
-LINE = 64
 
 
-def aligned(count: int) -> tuple[np.ndarray, int]:
-    """Memory for so many bytes, and the address in it where a cache line begins."""
-    memory = np.empty(count + LINE, np.uint8)
-    return memory, -(-memory.ctypes.data // LINE) * LINE
+def columns_bytes(dtype: np.dtype[Any]) -> int:
+    """For two square blocks of a vector's length, and the nodes of sums over outputs."""
+    return LINE * (2 * LINE // dtype.itemsize + LEVELS)
 
 
 class _Layout:
@@ -62,27 +61,29 @@ class Plan:
     """How `samples` of a batch go through nets of one form, `members` of them, with one loss."""
 
     def __init__(
-        self,
-        form: Form,
-        loss: Loss | None,
-        samples: int,
-        gradient: bool,
-        members: int = 1,
-        shared: bool = False,
+        self, form: Form, loss: Loss | None, samples: int, gradient: bool, members: int = 1
     ) -> None:
         self.form, self.loss, self.samples = form, loss, samples
         self.members, self.gradient = members, gradient
         self.dtype, self.size = form.dtype, form.dtype.itemsize
+        self.shapes = tuple((samples, n) for n in (form.sizes[0], form.sizes[-1]))
+        if loss is not None:
+            self.scale = self.dtype.type(loss.scale(samples, form.sizes[-1]))
+            self.delta_scale = loss.delta_scale(samples, form.sizes[-1])
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Everything that depends on the number of threads."""
+        self._free: list[Block] = []
+        self._ready: list[Block] = []
+        self.at_most = team.get_num_threads()
         self.plan = np.zeros((), PLAN)
-        self.layers = np.zeros(len(form.sizes), LAYER)
+        self.layers = np.zeros(len(self.form.sizes), LAYER)
         self._share_work()
         self._place()
         self._rules()
-        self.plan["next_parameters"] = form.count * self.size
-        for name, numbers in (("X", form.sizes[0]), ("Y", form.sizes[-1]), ("weights", 1)):
-            self.plan[f"next_{name}"] = 0 if shared else samples * numbers * self.size
-        self.plan["next_outputs"] = samples * form.sizes[-1] * self.size
-        self._free: list[_Block] = []
+        self.plan["next_parameters"] = self.form.count * self.size
+        self.plan["next_outputs"] = self.samples * self.form.sizes[-1] * self.size
         self.sweep = address("sweeps.sweep", self.dtype)
 
     # ------------------------------------------------------------------- who computes what
@@ -90,7 +91,7 @@ class Plan:
     def _share_work(self) -> None:
         """Threads, and the blocks, parts and chunks that samples are taken in."""
         work = self.form.work * self.samples * self.members
-        threads = max(1, min(team.get_num_threads(), work // PARALLEL_WORK))
+        threads = max(1, min(self.at_most, work // PARALLEL_WORK))
         leaves = -(-self.samples // LEAF_SAMPLES)
         block = 1
         self.threads = min(threads, self.members) if self.members > 1 else threads
@@ -105,12 +106,9 @@ class Plan:
         self.alone = alone
         self.block = block * LEAF_SAMPLES if self.blocks > 1 else self.samples
         self.leaves = -(-self.block // LEAF_SAMPLES)
-        fitting = (
-            CACHE if alone and self.form.count <= SMALL_NET else ROOM
-        ) // self._bytes_of_sample()
-        self.part = max(BLOCK, fitting // BLOCK * BLOCK)
-        if self.part >= self.block:
-            self.part = self.block
+        small = alone and self.form.count <= SMALL_NET
+        fitting = (CACHE if small else ROOM) // self._bytes_of_sample()
+        self.part = min(self.block, max(BLOCK, fitting // BLOCK * BLOCK))
         mine = self.part if alone else -(-self.part // self.threads)
         self.chunk = min(CHUNK, mine)
         self.plan["blocks"], self.plan["block"] = self.blocks, self.block
@@ -136,74 +134,83 @@ class Plan:
 
     def _place(self) -> None:
         """Rooms, panels and scratch: offsets first, then how large they are."""
-        tile, leaves = shape(self.dtype), digits(self.leaves)
-        levels = max(0, leaves - NEAR)
-        kept = self.part < self.block
         room, own, weights = _Layout(), _Layout(), _Layout()
-        position = 0
-        widest = max(self.form.sizes)
-        bias_step = -(-widest * self.size // LINE) * LINE
-        self.plan["levels"], self.plan["bias_step"] = levels, bias_step
-        first = self.layers[0]
-        first["units"], first["step"] = self.form.sizes[0], _step(self.form.sizes[0], self.size)
-        first["a"] = room.take(self.part * int(first["step"]))
-        nodes = pending = 0
-        for l, (n_in, n) in enumerate(zip(self.form.sizes, self.form.sizes[1:])):
-            layer = self.layers[l + 1]
-            step = _step(n, self.size)
-            layer["inputs"], layer["units"], layer["step"] = n_in, n, step
-            layer["W"], layer["b"] = position, position + n * n_in * self.size
-            position += n * (n_in + self.form.bias) * self.size
-            layer["a"] = room.take(self.part * step)
-            layer["z"] = room.take(self.part * step) if self._keeps_z(l) else -1
-            layer["forward"] = weights.take(panels(n, self.dtype) * n_in * tile.width * self.size)
-            layer["backward"] = -1
-            below = groups(self.chunk, self.dtype) * tile.bytes
-            nodes = max(nodes, below * digits(-(-n_in // LEAF_FEATURES)))
-            if not self.form.bias:
-                layer["b"] = -1
-            if not self.gradient:
-                continue
-            layer["delta"] = room.take(self.part * step)
-            if l:
-                layer["backward"] = weights.take(
-                    panels(n_in, self.dtype) * n * tile.width * self.size
-                )
-                nodes = max(nodes, below * digits(-(-n // LEAF_FEATURES)))
-            tiles = panels(n_in, self.dtype) * groups(n, self.dtype) * levels * tile.bytes
-            pending = max(pending, tiles)
-            layer["nodes"] = room.take(tiles) if kept else -1
-            layer["bias_nodes"] = room.take(leaves * bias_step)
-        if not kept:
-            self.layers["nodes"] = room.take(pending)
-        self.plan["error_at"] = room.take(self.part * self.size)
-        self.plan["error_nodes"] = room.take(leaves * self.size)
-        rows = max(groups(n, self.dtype) for n in self.form.sizes[1:]) * tile.rows * BLOCK
-        block = BLOCK if self.gradient else 0
-        self.plan["near_at"] = own.take(NEAR * tile.bytes)
-        self.plan["packed_rows_at"] = own.take((rows + LINE) * self.size if block else 0)
-        self.plan["packed_panel_at"] = own.take((block * tile.width + LINE) * self.size)
-        self.plan["products_at"] = own.take(nodes)
-        outputs = self.chunk * self.form.sizes[-1] * self.size
-        for name in ("scales_at", "x_at", "v_at", "s_at"):
-            self.plan[name] = own.take(outputs + LINE)
-        self.plan["columns_at"] = own.take(LINE * (2 * LINE // self.size + 40))
+        self._place_layers(room, weights)
+        if self.gradient:
+            self._place_gradients(room)
+        self._place_scratch(room, own)
         for layout in (room, own, weights):
-            layout.take(4 * LINE)
-        several = self.threads if self.alone else 1
-        packs = self.threads if self.members > 1 else 1
+            layout.take(4 * LINE)  # the last vector of a row may be read beyond its end
+        many, node = self.members > 1, (self.form.count + 1) * self.size
         self.plan["next_room"] = room.bytes if self.alone else 0
         self.plan["next_own"] = own.bytes
-        self.plan["next_panels"] = weights.bytes if self.members > 1 else 0
-        self.plan["next_node"] = -(-(self.form.count + 1) * self.size // LINE) * LINE
-        blocks = self.blocks * int(self.plan["next_node"]) if self.blocks > 1 else 0
-        self._rooms = (
-            ("rooms", several * room.bytes),
-            ("own", self.threads * own.bytes),
-            ("panels", packs * weights.bytes),
-            ("nodes", blocks),
-        )
-        self.bytes = sum(size for _, size in self._rooms)
+        self.plan["next_panels"] = weights.bytes if many else 0
+        self.plan["next_node"] = -(-node // LINE) * LINE
+        self.rooms = {
+            "rooms": room.bytes * (self.threads if self.alone else 1),
+            "own": own.bytes * self.threads,
+            "panels": weights.bytes * (self.threads if many else 1),
+            "nodes": int(self.plan["next_node"]) * self.blocks if self.blocks > 1 else 0,
+        }
+        self.bytes = sum(self.rooms.values())
+
+    def _place_layers(self, room: _Layout, weights: _Layout) -> None:
+        """Parameters, activations, and the panels of weights."""
+        first, width, position = self.layers[0], shape(self.dtype).width * self.size, 0
+        first["units"], first["step"] = self.form.sizes[0], _step(self.form.sizes[0], self.size)
+        first["a"] = room.take(self.part * int(first["step"]))
+        for l, (n_in, n) in enumerate(pairwise(self.form.sizes)):
+            layer, step = self.layers[l + 1], _step(n, self.size)
+            layer["inputs"], layer["units"], layer["step"] = n_in, n, step
+            layer["W"], position = position, position + n * n_in * self.size
+            layer["b"] = position if self.form.bias else -1
+            position += n * self.form.bias * self.size
+            layer["a"] = room.take(self.part * step)
+            layer["z"] = room.take(self.part * step) if self._keeps_z(l) else -1
+            layer["forward"] = weights.take(panels(n, self.dtype) * n_in * width)
+            layer["backward"] = -1
+            if l and self.gradient:
+                layer["backward"] = weights.take(panels(n_in, self.dtype) * n * width)
+
+    def _place_gradients(self, room: _Layout) -> None:
+        """delta, and the nodes of sums over samples that wait for others."""
+        tile, leaves = shape(self.dtype), digits(self.leaves)
+        levels = max(0, leaves - NEAR)
+        bias_step = -(-max(self.form.sizes[1:]) * self.size // LINE) * LINE
+        self.plan["levels"], self.plan["bias_step"] = levels, bias_step
+        most = 0
+        for layer in self.layers[1:]:
+            n_in, n = int(layer["inputs"]), int(layer["units"])
+            layer["delta"] = room.take(self.part * int(layer["step"]))
+            layer["bias_nodes"] = room.take(leaves * bias_step)
+            nodes = panels(n_in, self.dtype) * groups(n, self.dtype) * levels * tile.bytes
+            most = max(most, nodes)
+            if self.part < self.block:
+                layer["nodes"] = room.take(nodes)
+        if self.part >= self.block:
+            self.layers["nodes"] = room.take(most)  # no layer's wait for the next part
+
+    def _place_scratch(self, room: _Layout, own: _Layout) -> None:
+        """Errors, and what a thread needs for itself."""
+        tile, most = shape(self.dtype), max(self.form.sizes)
+        block = BLOCK if self.gradient else 0
+        rows = groups(most, self.dtype) * tile.rows * block
+        below = groups(self.chunk, self.dtype) * digits(-(-most // LEAF_FEATURES))
+        outputs = self.chunk * self.form.sizes[-1] * self.size + LINE
+        self.plan["error_at"] = room.take(self.part * self.size)
+        self.plan["error_nodes"] = room.take(digits(self.leaves) * self.size)
+        for name, size in {
+            "near_at": NEAR * tile.bytes,
+            "packed_rows_at": (rows + LINE) * self.size,
+            "packed_panel_at": (block * tile.width + LINE) * self.size,
+            "products_at": below * tile.bytes,
+            "scales_at": outputs,
+            "x_at": outputs,
+            "v_at": outputs,
+            "s_at": outputs,
+            "columns_at": columns_bytes(self.dtype),
+        }.items():
+            self.plan[name] = own.take(size)
 
     # ----------------------------------------------------------------------------- rules
 
@@ -231,10 +238,46 @@ class Plan:
         self.plan["slope_of_z"] = slope.slope_of == "z"
         self.plan["residual"] = address("rows.residual", self.dtype, loss.residual, slope.slope)
         self.plan["descend"] = address("rows.descend", self.dtype)
-        n = self.form.sizes[-1]
-        self.scale = np.array([loss.delta_scale(self.samples, n)], self.dtype)
 
     # ----------------------------------------------------------------------------- calls
+
+    def takes(self, X: Any, Y: Any) -> bool:
+        """Whether X and Y are one net's arrays as they are: nothing to check, nothing to convert.
+
+        Rows of probabilities are checked elsewhere, at every call.
+        """
+        return (
+            type(X) is type(Y) is np.ndarray
+            and X.dtype is Y.dtype is self.dtype
+            and (X.shape, Y.shape) == self.shapes
+            and X.flags.forc
+            and X.flags.c_contiguous
+            and X.flags.aligned
+            and Y.flags.c_contiguous
+            and Y.flags.aligned
+            and self.loss is not None
+            and self.loss.link != "softmax"
+        )
+
+    def value(
+        self,
+        parameters: np.ndarray,
+        X: np.ndarray,
+        Y: np.ndarray,
+        gradient: np.ndarray | None = None,
+        rate: float | None = None,
+    ) -> float:
+        """The loss of one net, as of `run` and with less ado, for arrays that it `takes`."""
+        if self.at_most != team.get_num_threads():
+            self._prepare()
+        ready = self._ready
+        block = ready.pop() if ready else self._block().settled(self.scale, self.delta_scale)
+        value = block.value(parameters, X, Y, gradient, rate)
+        ready.append(block)
+        return value
+
+    def _block(self) -> Block:
+        return Block(self.plan, self.layers, self.rooms, self.sweep, self.threads, self.dtype)
 
     def run(
         self,
@@ -244,55 +287,21 @@ class Plan:
         weights: np.ndarray | None = None,
         gradient: np.ndarray | None = None,
         outputs: np.ndarray | None = None,
-        rate: float | np.ndarray | None = None,
-        scale: float | None = None,
+        rate: float | list[float] | None = None,
+        delta_scale: float | None = None,
     ) -> np.ndarray:
-        """One call: sum_i w_i e_i of every member. With a rate the parameters take a step."""
-        block = self._free.pop() if self._free else _Block(self)
-        try:
-            return block.run(parameters, X, Y, weights, gradient, outputs, rate, scale)
-        finally:
-            self._free.append(block)
+        """One call: sum_i w_i e_i of every member (members,).
 
-
-class _Block:
-    """The memory of one call at a time."""
-
-    CALL = struct.Struct(f"{len(CALL)}q")
-
-    def __init__(self, plan: Plan) -> None:
-        self.of = plan
-        words = plan.plan.copy()
-        self._memory = []
-        for name, size in plan._rooms:
-            memory, words[name] = aligned(size)
-            self._memory.append(memory)
-        self.scale, self.rate = np.zeros(1, plan.dtype), np.zeros(1, plan.dtype)
-        self.errors = np.zeros(plan.members, plan.dtype)
-        words["scale"] = id(self.scale)
-        self.words = np.frombuffer(words.tobytes() + plan.layers.tobytes(), np.int64).copy()
-        self.where = self.words.ctypes.data
-        self.buffer = memoryview(self.words).cast("B")
-
-    def run(self, parameters, X, Y, weights, gradient, outputs, rate, scale):  # type: ignore[no-untyped-def]
-        plan = self.of
-        if plan.loss is not None and plan.gradient:
-            self.scale[0] = plan.scale[0] if scale is None else scale
-        if rate is not None:
-            self.rate[0] = rate
-            gradient = parameters
-        self.CALL.pack_into(
-            self.buffer,
-            0,
-            id(parameters),
-            0 if gradient is None else id(gradient),
-            id(X),
-            0 if Y is None else id(Y),
-            0 if weights is None else id(weights),
-            id(self.errors),
-            0 if outputs is None else id(outputs),
-            0 if rate is None else id(self.rate),
-            team.memory(),
-        )
-        team.run(plan.sweep, self.where, plan.threads)
-        return self.errors
+        `gradient` and `outputs` are filled; with a rate, one or one for each member, the
+        parameters take a step. X, Y and weights may have an axis of members before the others.
+        """
+        if self.at_most != team.get_num_threads():
+            self._prepare()
+        free = self._free
+        block = free.pop() if free else self._block()
+        errors = np.empty(self.members, self.dtype)
+        scale = self.delta_scale if delta_scale is None and self.gradient else delta_scale
+        block.fill(parameters, X, Y, weights, gradient, outputs, errors, rate, scale)
+        team.run(block.sweep, block.where, block.threads)
+        free.append(block)
+        return errors

@@ -37,11 +37,16 @@ CALL = (
     "gradient",  # 0 if nobody asks for it; with a rate any array
     "X",
     "Y",
-    "weights",  # 0 without
-    "errors",  # one number for each member: sum_i w_i e_i
-    "outputs",  # a^L; 0 if nobody asks
     "rate",  # eta, if the parameters take a step; else 0
+    "weights",  # 0 without
+    "outputs",  # a^L; 0 if nobody asks
+    "errors",  # one number for each member: sum_i w_i e_i
+    "loss_scale",  # by which the errors are multiplied; 0 if they are not
     "team",  # the address of its words
+    "next_X",  # from one member's to the next one's; 0 where they share
+    "next_Y",
+    "next_weights",
+    "next_rate",
 )
 """What changes from call to call: Python's arrays, by the addresses of their objects."""
 
@@ -51,9 +56,6 @@ PLAN = _record(
     "samples",  # m of one net and one call
     "members",  # nets of this shape
     "next_parameters",  # from one member's numbers to the next one's; of the gradient too
-    "next_X",
-    "next_Y",
-    "next_weights",
     "next_outputs",
     "count",  # parameters of a member
     "scale",  # an array of one number: the output delta's scale

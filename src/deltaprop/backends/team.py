@@ -72,18 +72,22 @@ def memory() -> int:
     return _team.where
 
 
-def get_num_threads() -> int:
-    """How many threads a computation on the CPU takes at most.
-
-    What `set_num_threads` said, else $DELTAPROP_NUM_THREADS, else the cores this process may use.
-    """
-    if _threads is not None:
-        return _threads
+@cache
+def _at_first() -> int:
     if given := os.environ.get("DELTAPROP_NUM_THREADS"):
         return _checked("$DELTAPROP_NUM_THREADS", int(given) if given.isdecimal() else given)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    """How many threads a computation on the CPU takes at most.
+
+    What `set_num_threads` said, else $DELTAPROP_NUM_THREADS, else the cores that this process
+    may use, looked up once.
+    """
+    return _at_first() if _threads is None else _threads
 
 
 def set_num_threads(count: int) -> None:

@@ -64,7 +64,7 @@ def namespace(**members: Any) -> Any:
 
 
 HEAD = object.__basicsize__
-"""Bytes of a Python object before an array's own: its data, its rank, its shape (ndarraytypes.h)."""
+"""Bytes of a Python object before an array's own: data, rank, shape (ndarraytypes.h)."""
 
 
 def _word(builder: Any, address: Any, offset: int) -> Any:
@@ -77,7 +77,8 @@ def _view(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) ->
     """An array over memory that somebody else owns."""
     array = make_array(kind)(context, builder)
     size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    strides, step = [], data.type(size)
+    strides: list[Any] = []
+    step = data.type(size)
     for n in reversed(shape):
         strides.insert(0, step)
         step = builder.mul(step, n)

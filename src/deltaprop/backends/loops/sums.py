@@ -62,10 +62,8 @@ def sums(dtype: np.dtype[Any]) -> Any:
         for i in range(0, samples, LEAF_SAMPLES):
             s = zero
             for k in range(i * size, min(i + LEAF_SAMPLES, samples) * size, size):
-                if weights:
-                    s = fma_rn(m.read(e + k), m.read(weights + k), s)
-                else:
-                    s = s + m.read(e + k)
+                e_k = m.read(e + k)
+                s = fma_rn(e_k, m.read(weights + k), s) if weights else s + e_k
             t = first + i // LEAF_SAMPLES
             last = t == total - 1
             node, added = nodes, t if last else t & ~(t + 1)

@@ -23,13 +23,14 @@ from deltaprop.backends.loops.jit import (
     entry,
     flushes,
     jit,
-    record_at,
     namespace,
+    record_at,
 )
 from deltaprop.backends.loops.outputs import outputs
 from deltaprop.backends.loops.products import Out, Part, Room, products
 from deltaprop.backends.loops.sums import sums
 from deltaprop.backends.loops.team import STATUS, barrier, look, put
+from deltaprop.backends.loops.vectors import memory
 from deltaprop.backends.records import LAYER, PLAN
 from deltaprop.backends.tiling import shape
 from deltaprop.contract import LEAF_SAMPLES
@@ -280,13 +281,13 @@ def _jobs(dtype: np.dtype[Any]) -> Any:
         offset = e * plan.next_parameters
         return Batch(
             numbers_of(plan.X) + e * plan.next_X,
-            numbers_of(plan.Y) + e * plan.next_Y,
+            numbers_of(plan.Y) + e * plan.next_Y if plan.Y else 0,
             numbers_of(plan.weights) + e * plan.next_weights if plan.weights else 0,
             plan.samples,
             numbers_of(plan.parameters) + offset,
             numbers_of(plan.gradient) + offset if plan.gradient else 0,
             numbers_of(plan.outputs) + e * plan.next_outputs if plan.outputs else 0,
-            numbers_of(plan.rate),
+            numbers_of(plan.rate) + e * plan.next_rate if plan.rate else 0,
         )
 
     @jit
@@ -370,6 +371,7 @@ def _jobs(dtype: np.dtype[Any]) -> Any:
 
 def sweep(dtype: np.dtype[Any]) -> Any:
     """(plan): all that the plan asks for."""
+    m = memory(dtype)
     jobs, plan_at, plan_bytes = _jobs(dtype), record_at(PLAN), PLAN.itemsize
 
     @entry
@@ -384,6 +386,9 @@ def sweep(dtype: np.dtype[Any]) -> Any:
             jobs.blocks(plan, layers, place)
         else:
             jobs.cooperate(plan, layers, place)
+        if plan.loss_scale and thread == threads - 1:
+            error = data_of(plan.errors)
+            m.write(m.read(error) * m.read(data_of(plan.loss_scale)), error)
         return KEPT
 
     return run
