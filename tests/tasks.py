@@ -46,7 +46,7 @@ def task(
 
 def use(patch: pytest.MonkeyPatch, backend: str, **kernels: Any) -> None:
     """From now on, nets on that backend have these kernels in place of its own."""
-    wrong = replace(load(backend), **kernels)
+    wrong = replace(load(backend), sweeps=None, **kernels)
     for module in ("mlp", "graph"):
         patch.setattr(
             f"deltaprop.{module}.load_backend",

@@ -34,7 +34,7 @@ def sabotage(monkeypatch: pytest.MonkeyPatch, name: str, change) -> None:
         change(out)
         return out
 
-    wrong = replace(right, weight_gradient=weight_gradient)
+    wrong = replace(right, weight_gradient=weight_gradient, sweeps=None)
     module = sys.modules["deltaprop.backends"]
     loaded = module._load
     monkeypatch.setattr(module, "_load", lambda n: wrong if n == name else loaded(n))

@@ -63,7 +63,13 @@ def as_input(
     `shape` gives each dimension as a number, or as a name for one that may have any size but 0.
     Raises TypeError for the wrong kind or dtype, ValueError for the wrong shape.
     """
-    if type(x) is np.ndarray and x.dtype is dtype and x.flags.carray and x.shape == shape:
+    if (
+        type(x) is np.ndarray
+        and x.dtype is dtype
+        and x.flags.carray
+        and x.shape == shape
+        and x.size
+    ):
         return k.arrays.asarray(x)
     check_array(name, x, k)
     if not lossless(x.dtype, dtype):

@@ -129,16 +129,19 @@ def forward(dtype: np.dtype[Any], value: Rule, bias: bool) -> Any:
 
 def delta(dtype: np.dtype[Any], slope: Rule, adds: bool) -> Any:
     """(sums, s, own, out, count): out = sum * g'(s); the units' own delta comes first."""
-    m, g_slope = memory(dtype), compiled(slope, dtype)
+    g_slope = compiled(slope, dtype)
 
-    @inline
-    def step(sums, s, own, out, unused, count):  # type: ignore[no-untyped-def]
-        d = vector_multiply(m.load_some(sums, count), g_slope(m.load_some(s, count)))
-        if adds:
-            d = vector_add(m.load_some(own, count), d)
-        m.store_some(d, out, count)
+    def step_of(m: Any) -> Any:
+        @inline
+        def step(sums, s, own, out, unused, count):  # type: ignore[no-untyped-def]
+            d = vector_multiply(m.load_some(sums, count), g_slope(m.load_some(s, count)))
+            if adds:
+                d = vector_add(m.load_some(own, count), d)
+            m.store_some(d, out, count)
 
-    return along(dtype, step, 4)
+        return step
+
+    return along(dtype, step_of, 4)
 
 
 @jit

@@ -29,13 +29,13 @@ def product(dtype: np.dtype[Any]) -> Any:
     def run(block, thread, threads):  # type: ignore[no-untyped-def]
         q = product_at(block, 0)
         panel = thread
-        while panel < p.panels(q.n):
+        while q.transposed and panel < p.panels(q.n):
             P = q.panels + panel * q.K * width * size
-            if q.transposed:
-                p.pack_transposed(q.W, q.K * size, q.K, q.n, panel, P)
-            else:
-                p.pack(q.W, q.n * size, q.K, q.n, panel, P)
+            p.pack_transposed(q.W, q.K * size, q.K, q.n, panel, P)
             panel += threads
+        if not q.transposed:
+            first, last = share(q.K, Member(thread, threads))
+            p.pack(q.W, q.n * size, first, last, q.n, q.K, q.panels)
         barrier(q.team, threads)
         own = q.own + thread * q.next_own
         i, end = share(q.rows, Member(thread, threads))

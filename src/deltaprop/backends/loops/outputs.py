@@ -82,6 +82,12 @@ def _dots(dtype: np.dtype[Any]) -> Any:
     @jit
     def dots(x, v, step, rows, n, e, scratch):  # type: ignore[no-untyped-def]
         """e_i = sum_k x_ik v_ik: leaves and tree over features."""
+        if n == 1:
+            for i in range(0, rows * size, line):
+                left = rows - i // size
+                s = vector_fma(m.load_some(x + i, left), m.load_some(v + i, left), splat(zero))
+                m.store_some(s, e + i, left)
+            return
         nodes = scratch + 2 * lanes * line
         leaves = (n + LEAF_FEATURES - 1) // LEAF_FEATURES
         for i in range(0, rows, lanes):

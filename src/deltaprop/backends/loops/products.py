@@ -17,7 +17,7 @@ import numpy as np
 
 from deltaprop.backends.loops.jit import jit, namespace
 from deltaprop.backends.loops.tiles import tile
-from deltaprop.backends.loops.vectors import memory, transposed
+from deltaprop.backends.loops.vectors import memory, splat, transposed
 from deltaprop.backends.tiling import shape
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES
 
@@ -27,6 +27,8 @@ BLOCK = LEAF_SAMPLES << NEAR
 """Samples of a panel that stay in the first cache while the rows of a gradient go by."""
 PACKED = 8
 """How often what is packed must be read to be worth it."""
+FEW = 64
+"""Numbers of a panel that are sooner copied one by one than transposed in blocks."""
 
 Columns = namedtuple("Columns", "address step columns groups group_step")
 """A matrix (samples, columns) of which numbers are read; group by group if it is packed."""
@@ -69,7 +71,12 @@ def products(dtype: np.dtype[Any]) -> Any:
     memory_of, transpose = memory(dtype), transposed(dtype)
     by_rows, by_columns = tile(dtype, True), tile(dtype, False)
     load_some, store = memory_of.load_some, memory_of.store
+    read, write, zero = memory_of.read, memory_of.write, dtype.type(0)
     long = memory_of.lanes
+
+    @jit
+    def zeros():  # type: ignore[no-untyped-def]
+        return splat(zero)
 
     @jit
     def groups(rows):  # type: ignore[no-untyped-def]
@@ -81,23 +88,29 @@ def products(dtype: np.dtype[Any]) -> Any:
         return (n + width - 1) // width
 
     @jit
-    def pack(W, step, K, n, panel, P):  # type: ignore[no-untyped-def]
-        """P becomes panel number `panel` of W (K, n): columns beyond n are 0."""
-        first = panel * width
-        count = min(width, n - first)
-        source, target = W + first * size, P
-        for _ in range(K):
-            for j in range(0, width, long):
-                store(load_some(source + j * size, count - j), target + j * size)
+    def pack(W, step, first, last, n, K, P):  # type: ignore[no-untyped-def]
+        """Rows first, ..., last - 1 of W (K, n) in every panel of P; columns beyond n are 0."""
+        source = W + first * step
+        for k in range(first, last):
+            target = P + k * width * size
+            for j in range(0, n, width):
+                for i in range(0, width, long):
+                    store(load_some(source + (j + i) * size, n - j - i), target + i * size)
+                target += K * width * size
             source += step
-            target += width * size
 
     @jit
     def pack_transposed(W, step, K, n, panel, P):  # type: ignore[no-untyped-def]
         """P becomes panel number `panel` of W^T, for W (n, K)."""
-        first = panel * width
-        count = min(width, n - first)
-        source, target = W + first * step, P
+        count = min(width, n - panel * width)
+        source = W + panel * width * step
+        if K * count < FEW:
+            for k in range(K):
+                for j in range(0, width, long):
+                    store(zeros(), P + (k * width + j) * size)
+                for j in range(count):
+                    write(read(source + j * step + k * size), P + (k * width + j) * size)
+            return
         for k in range(0, K, long):
             for j in range(0, width, long):
                 transpose(
@@ -105,7 +118,7 @@ def products(dtype: np.dtype[Any]) -> Any:
                     step,
                     count - j,
                     min(long, K - k),
-                    target + (k * width + j) * size,
+                    P + (k * width + j) * size,
                     width * size,
                 )
 
@@ -227,7 +240,8 @@ def products(dtype: np.dtype[Any]) -> Any:
             while j < many:
                 v = Rows(a + start * a_step + j * width * size, a_step)
                 if exact or below >= PACKED:
-                    pack(a + start * a_step, a_step, samples, n_in, j, at.packed_panel)
+                    columns = min(width, n_in - j * width)
+                    pack(v.address, a_step, 0, samples, columns, samples, at.packed_panel)
                     v = Rows(at.packed_panel, width * size)
                 c = Result(
                     out.address + j * width * size,

@@ -12,27 +12,35 @@ import numpy as np
 
 from deltaprop.backends.loops.jit import by_address, fma_rn, inline
 from deltaprop.backends.loops.rules import compiled
-from deltaprop.backends.loops.vectors import memory, vector_multiply
+from deltaprop.backends.loops.vectors import BYTES, memory, vector_multiply
 from deltaprop.scalar import Rule
 
 
-@cache
-def along(dtype: np.dtype[Any], step: Any, arrays: int) -> Any:
-    """step(addresses, count) for every vector of `count` numbers that lie at so many addresses."""
-    lanes, size = memory(dtype).lanes, dtype.itemsize
+LONG = 4 * BYTES
+"""Bytes that a rule is computed for at once: four chains of operations side by side keep the
+processor busy, where one waits for itself."""
 
-    @inline
-    def whole(i, p):  # type: ignore[no-untyped-def]
-        step(p[0] + i, p[1] + i, p[2] + i, p[3] + i, p[4] + i, lanes)
+
+@cache
+def along(dtype: np.dtype[Any], step_of: Any, arrays: int) -> Any:
+    """step(addresses, count) for every vector of `count` numbers that lie at so many addresses.
+
+    step_of(memory) makes a step for vectors of one length.
+    """
+    long, short = memory(dtype, LONG), memory(dtype)
+    step, steps, size = step_of(short), step_of(long), dtype.itemsize
+    lanes, more = short.lanes, long.lanes
 
     @inline
     def run(p, count):  # type: ignore[no-untyped-def]
-        left = count % lanes
-        end = (count - left) * size
-        for i in range(0, end, lanes * size):
-            whole(i, p)
-        if left:
-            step(p[0] + end, p[1] + end, p[2] + end, p[3] + end, p[4] + end, left)
+        i, end = 0, count * size
+        while i + more * size <= end:
+            steps(p[0] + i, p[1] + i, p[2] + i, p[3] + i, p[4] + i, more)
+            i += more * size
+        while i < end:
+            left = min(lanes, (end - i) // size)
+            step(p[0] + i, p[1] + i, p[2] + i, p[3] + i, p[4] + i, left)
+            i += lanes * size
 
     if arrays == 2:
 
@@ -58,51 +66,63 @@ def along(dtype: np.dtype[Any], step: Any, arrays: int) -> Any:
 
 def value(dtype: np.dtype[Any], rule: Rule) -> Any:
     """(x, y, count): y = f(x)."""
-    m, f = memory(dtype), compiled(rule, dtype)
+    f = compiled(rule, dtype)
 
-    @inline
-    def step(x, y, unused0, unused1, unused2, count):  # type: ignore[no-untyped-def]
-        m.store_some(f(m.load_some(x, count)), y, count)
+    def step_of(m: Any) -> Any:
+        @inline
+        def step(x, y, unused0, unused1, unused2, count):  # type: ignore[no-untyped-def]
+            m.store_some(f(m.load_some(x, count)), y, count)
 
-    return along(dtype, step, 2)
+        return step
+
+    return along(dtype, step_of, 2)
 
 
 def slope(dtype: np.dtype[Any], rule: Rule) -> Any:
     """(s, delta, count): delta = delta * g'(s)."""
-    m, g_slope = memory(dtype), compiled(rule, dtype)
+    g_slope = compiled(rule, dtype)
 
-    @inline
-    def step(s, delta, unused0, unused1, unused2, count):  # type: ignore[no-untyped-def]
-        product = vector_multiply(m.load_some(delta, count), g_slope(m.load_some(s, count)))
-        m.store_some(product, delta, count)
+    def step_of(m: Any) -> Any:
+        @inline
+        def step(s, delta, unused0, unused1, unused2, count):  # type: ignore[no-untyped-def]
+            product = vector_multiply(m.load_some(delta, count), g_slope(m.load_some(s, count)))
+            m.store_some(product, delta, count)
 
-    return along(dtype, step, 2)
+        return step
+
+    return along(dtype, step_of, 2)
 
 
 def residual(dtype: np.dtype[Any], rule: Rule, slope: Rule) -> Any:
     """(a, Y, s, c, delta, count): delta = (r(a, y) * c) * g'(s)."""
-    m, r, g_slope = memory(dtype), compiled(rule, dtype), compiled(slope, dtype)
+    r, g_slope = compiled(rule, dtype), compiled(slope, dtype)
 
-    @inline
-    def step(a, Y, s, c, delta, count):  # type: ignore[no-untyped-def]
-        error = r(m.load_some(a, count), m.load_some(Y, count))
-        scaled = vector_multiply(error, m.load_some(c, count))
-        m.store_some(vector_multiply(scaled, g_slope(m.load_some(s, count))), delta, count)
+    def step_of(m: Any) -> Any:
+        @inline
+        def step(a, Y, s, c, delta, count):  # type: ignore[no-untyped-def]
+            error = r(m.load_some(a, count), m.load_some(Y, count))
+            scaled = vector_multiply(error, m.load_some(c, count))
+            m.store_some(vector_multiply(scaled, g_slope(m.load_some(s, count))), delta, count)
 
-    return along(dtype, step, 5)
+        return step
+
+    return along(dtype, step_of, 5)
 
 
 def factors(dtype: np.dtype[Any], x_rule: Rule, v_rule: Rule) -> Any:
     """(s, Y, x, v, count): the two factors of every output's error."""
-    m, x_of, v_of = memory(dtype), compiled(x_rule, dtype), compiled(v_rule, dtype)
+    x_of, v_of = compiled(x_rule, dtype), compiled(v_rule, dtype)
 
-    @inline
-    def step(s, Y, x, v, unused, count):  # type: ignore[no-untyped-def]
-        s_, y_ = m.load_some(s, count), m.load_some(Y, count)
-        m.store_some(x_of(s_, y_), x, count)
-        m.store_some(v_of(s_, y_), v, count)
+    def step_of(m: Any) -> Any:
+        @inline
+        def step(s, Y, x, v, unused, count):  # type: ignore[no-untyped-def]
+            s_, y_ = m.load_some(s, count), m.load_some(Y, count)
+            m.store_some(x_of(s_, y_), x, count)
+            m.store_some(v_of(s_, y_), v, count)
 
-    return along(dtype, step, 4)
+        return step
+
+    return along(dtype, step_of, 4)
 
 
 def descend(dtype: np.dtype[Any]) -> Any:

@@ -9,24 +9,59 @@ import numpy as np
 
 from deltaprop.backends.loops.jit import fma_rn, jit, namespace
 from deltaprop.backends.loops.products import trailing_ones
-from deltaprop.backends.loops.vectors import memory, splat, vector_add, vector_fma, vector_negative
+from deltaprop.backends.loops.vectors import (
+    BYTES,
+    memory,
+    vector_add,
+    vector_fma,
+    vector_negative,
+)
 from deltaprop.contract import LEAF_SAMPLES
+
+
+@cache
+def _columns(dtype: np.dtype[Any], length: int) -> Any:
+    """(j, ...): the sums of the columns of one vector, so many bytes of it, that begin at byte j."""
+    m, zero = memory(dtype, length), dtype.type(0)
+
+    @jit
+    def leaf(x, step, count, some):  # type: ignore[no-untyped-def]
+        """The plain sums of `count` rows, for `some` columns of a vector."""
+        s = m.splat(zero)
+        for _ in range(count):
+            s = vector_add(s, m.load_some(x, some))
+            x += step
+        return s
+
+    @jit
+    def columns(j, some, x, step, first, samples, total, nodes, nodes_step, out, rate):  # type: ignore[no-untyped-def]
+        for i in range(0, samples, LEAF_SAMPLES):
+            t = first + i // LEAF_SAMPLES
+            last = t == total - 1
+            s = leaf(x + i * step + j, step, min(LEAF_SAMPLES, samples - i), some)
+            node, added = nodes + j, t if last else t & ~(t + 1)
+            while added:
+                if added & 1:
+                    s = vector_add(m.load_some(node, some), s)
+                added >>= 1
+                node += nodes_step
+            if not last:
+                m.store_some(s, nodes + trailing_ones(t) * nodes_step + j, some)
+                continue
+            if rate:
+                down = vector_negative(m.splat(m.read(rate)))
+                s = vector_fma(down, s, m.load_some(out + j, some))
+            m.store_some(s, out + j, some)
+
+    return columns
 
 
 @cache
 def sums(dtype: np.dtype[Any]) -> Any:
     """The functions for one dtype."""
-    m, size, lanes, real = memory(dtype), dtype.itemsize, memory(dtype).lanes, dtype.type
-    zero = real(0)
-
-    @jit
-    def column_leaf(x, step, count, some):  # type: ignore[no-untyped-def]
-        """The plain sums of `count` rows, for `some` columns of a vector."""
-        s = splat(zero)
-        for _ in range(count):
-            s = vector_add(s, m.load_some(x, some))
-            x += step
-        return s
+    m, size, lanes = memory(dtype), dtype.itemsize, memory(dtype).lanes
+    zero = dtype.type(0)
+    vector, vectors, many = _columns(dtype, BYTES), _columns(dtype, 4 * BYTES), 4 * lanes
 
     @jit
     def columns(x, step, n, first, samples, total, nodes, nodes_step, out, rate):  # type: ignore[no-untyped-def]
@@ -34,27 +69,14 @@ def sums(dtype: np.dtype[Any]) -> Any:
 
         Complete with the last leaf; with a rate, out is stepped down them instead.
         """
-        for j in range(0, n * size, lanes * size):
-            for i in range(0, samples, LEAF_SAMPLES):
-                t = first + i // LEAF_SAMPLES
-                last = t == total - 1
-                s = column_leaf(
-                    x + i * step + j, step, min(LEAF_SAMPLES, samples - i), n - j // size
-                )
-                node, added = nodes + j, t if last else t & ~(t + 1)
-                while added:
-                    if added & 1:
-                        s = vector_add(m.load(node), s)
-                    added >>= 1
-                    node += nodes_step
-                if not last:
-                    m.store(s, nodes + trailing_ones(t) * nodes_step + j)
-                    continue
-                left = n - j // size
-                if rate:
-                    down = vector_negative(splat(m.read(rate)))
-                    s = vector_fma(down, s, m.load_some(out + j, left))
-                m.store_some(s, out + j, left)
+        given = (x, step, first, samples, total, nodes, nodes_step, out, rate)
+        j = 0
+        while j + many <= n:  # four vectors side by side: no sum waits for itself
+            vectors(j * size, many, *given)
+            j += many
+        while j < n:
+            vector(j * size, min(lanes, n - j), *given)
+            j += lanes
 
     @jit
     def errors(e, weights, first, samples, total, nodes, error):  # type: ignore[no-untyped-def]

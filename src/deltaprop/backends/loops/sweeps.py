@@ -36,6 +36,8 @@ from deltaprop.backends.tiling import shape
 from deltaprop.contract import LEAF_SAMPLES
 
 layer_of = record_at(LAYER)
+ROWS = 32
+"""Rows of W that a thread packs at a time."""
 
 Batch = namedtuple("Batch", "X Y weights samples parameters gradient outputs rate")
 """One net's data and numbers, by their addresses."""
@@ -88,11 +90,12 @@ def _packing(dtype: np.dtype[Any]) -> Any:
             if task % place.threads == place.thread:
                 p.pack_transposed(W, n_in * size, n_in, n, panel, P + panel * bytes_of_panel)
             task += 1
-        P, bytes_of_panel = place.panels + layer.backward, n * width * size
-        for panel in range(p.panels(n_in) if l > 1 and layer.backward >= 0 else 0):
-            if task % place.threads == place.thread:
-                p.pack(W, n_in * size, n, n_in, panel, P + panel * bytes_of_panel)
-            task += 1
+        if l > 1 and layer.backward >= 0:
+            P = place.panels + layer.backward
+            for k in range(0, n, ROWS):
+                if task % place.threads == place.thread:
+                    p.pack(W, n_in * size, k, min(k + ROWS, n), n_in, n, P)
+                task += 1
         return task
 
     @jit

@@ -23,11 +23,11 @@ INT32 = ir.IntType(32)
 
 
 class Vector(types.Type):
-    """As many numbers of one type as fit into 64 bytes."""
+    """As many numbers of one type as fit into 64 bytes, or into so many."""
 
-    def __init__(self, real: Any) -> None:
-        self.real, self.lanes = real, BYTES * 8 // real.bitwidth
-        super().__init__(f"Vector({real})")
+    def __init__(self, real: Any, size: int) -> None:
+        self.real, self.lanes = real, size * 8 // real.bitwidth
+        super().__init__(f"Vector({real}, {size})")
 
     @property
     def kind(self) -> ir.VectorType:
@@ -36,9 +36,9 @@ class Vector(types.Type):
 
 
 @cache
-def vector(real: Any) -> Vector:
+def vector(real: Any, size: int = BYTES) -> Vector:
     """The type of vectors of float32 or float64."""
-    return Vector(real)
+    return Vector(real, size)
 
 
 @register_model(Vector)
@@ -233,10 +233,10 @@ def chain(typing_context, d, j, a, source, e, last, i, s):  # type: ignore[no-un
 
 
 @cache
-def memory(dtype: np.dtype[Any]) -> Any:
+def memory(dtype: np.dtype[Any], length: int = BYTES) -> Any:
     """Vectors and numbers of a dtype at addresses: load, store, read, write; lanes is a number."""
     real = from_dtype(dtype)
-    found, size = vector(real), dtype.itemsize
+    found, size = vector(real, length), dtype.itemsize
     scalar = REALS[real]
 
     def at(builder: Any, address: Any, kind: Any) -> Any:
@@ -248,6 +248,13 @@ def memory(dtype: np.dtype[Any]) -> Any:
             return builder.load(at(builder, args[0], found.kind), align=size)
 
         return found(types.intp), code
+
+    @intrinsic
+    def splat(typing_context, x):  # type: ignore[no-untyped-def]
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _splat(builder, found, args[0])
+
+        return found(real), code
 
     @intrinsic
     def load_some(typing_context, address, count):  # type: ignore[no-untyped-def]
@@ -290,6 +297,7 @@ def memory(dtype: np.dtype[Any]) -> Any:
 
     return namespace(
         load=load,
+        splat=splat,
         load_some=load_some,
         store=store,
         store_some=store_some,
