@@ -16,10 +16,14 @@ LINE = 64
 
 
 class Memory:
-    """So many bytes, and `at`, the address in them where a cache line begins."""
+    """So many bytes, and `at`, the address in them where a cache line begins.
+
+    They are 0 at first: a vector that is longer than a row reads on, to no harm, but what was
+    left there might be subnormal numbers, which processors are slow with.
+    """
 
     def __init__(self, count: int) -> None:
-        self.bytes = np.empty(count + LINE, np.uint8)
+        self.bytes = np.zeros(count + LINE, np.uint8)
         self.at = -(-self.bytes.ctypes.data // LINE) * LINE
 
 

@@ -40,6 +40,19 @@ def columns_bytes(dtype: np.dtype[Any]) -> int:
     return LINE * (2 * LINE // dtype.itemsize + LEVELS)
 
 
+def fair_block(leaves: int, threads: int) -> int:
+    """Leaves of a block, a power of two: as large as leaves no thread much more than its share."""
+    block = 1 << (leaves // threads).bit_length()
+    best, least = 1, float(leaves)
+    while block := block // 2:
+        blocks = -(-leaves // block)
+        edges = [blocks * t // threads * block for t in range(threads + 1)]
+        most = max(min(b, leaves) - a for a, b in pairwise(edges))
+        if most < least / 1.1:
+            best, least = block, float(most)
+    return best
+
+
 class _Layout:
     """Places given out one after the other, each on a cache line."""
 
@@ -93,16 +106,13 @@ class Plan:
         work = self.form.work * self.samples * self.members
         threads = max(1, min(self.at_most, work // PARALLEL_WORK))
         leaves = -(-self.samples // LEAF_SAMPLES)
-        block = 1
+        block = leaves
         self.threads = min(threads, self.members) if self.members > 1 else threads
         alone = self.members > 1 or self.threads == 1
         self.blocks = 1
         if not alone and self.form.count <= SMALL_NET and leaves >= 2 * self.threads:
-            while -(-leaves // (2 * block)) >= 4 * self.threads:
-                block *= 2
+            block, alone = fair_block(leaves, self.threads), True
             self.blocks = -(-leaves // block)
-            self.threads = min(self.threads, self.blocks)
-            alone = True
         self.alone = alone
         self.block = block * LEAF_SAMPLES if self.blocks > 1 else self.samples
         self.leaves = -(-self.block // LEAF_SAMPLES)
@@ -185,10 +195,14 @@ class Plan:
             layer["bias_nodes"] = room.take(leaves * bias_step)
             nodes = panels(n_in, self.dtype) * groups(n, self.dtype) * levels * tile.bytes
             most = max(most, nodes)
-            if self.part < self.block:
-                layer["nodes"] = room.take(nodes)
-        if self.part >= self.block:
-            self.layers["nodes"] = room.take(most)  # no layer's wait for the next part
+            layer["nodes"] = -1 if self._layers_share_nodes() else room.take(nodes)
+        if self._layers_share_nodes():
+            self.layers["nodes"] = room.take(most)
+
+    def _layers_share_nodes(self) -> bool:
+        """Whether one layer's sums are over when the next one's begin: no nodes wait for a part,
+        and no other thread is at another layer."""
+        return self.alone and self.part >= self.block
 
     def _place_scratch(self, room: _Layout, own: _Layout) -> None:
         """Errors, and what a thread needs for itself."""

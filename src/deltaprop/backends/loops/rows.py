@@ -15,7 +15,6 @@ from deltaprop.backends.loops.rules import compiled
 from deltaprop.backends.loops.vectors import BYTES, memory, vector_multiply
 from deltaprop.scalar import Rule
 
-
 LONG = 4 * BYTES
 """Bytes that a rule is computed for at once: four chains of operations side by side keep the
 processor busy, where one waits for itself."""

@@ -21,7 +21,7 @@ from deltaprop.contract import LEAF_SAMPLES
 
 @cache
 def _columns(dtype: np.dtype[Any], length: int) -> Any:
-    """(j, ...): the sums of the columns of one vector, so many bytes of it, that begin at byte j."""
+    """(j, ...): the sums of the columns of a vector of so many bytes, from byte j on."""
     m, zero = memory(dtype, length), dtype.type(0)
 
     @jit
