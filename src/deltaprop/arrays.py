@@ -63,13 +63,7 @@ def as_input(
     `shape` gives each dimension as a number, or as a name for one that may have any size but 0.
     Raises TypeError for the wrong kind or dtype, ValueError for the wrong shape.
     """
-    if (
-        type(x) is np.ndarray
-        and x.dtype is dtype
-        and x.flags.carray
-        and x.shape == shape
-        and x.size
-    ):
+    if type(x) is np.ndarray and x.dtype is dtype and x.flags.carray and _fits(x.shape, shape):
         return k.arrays.asarray(x)
     check_array(name, x, k)
     if not lossless(x.dtype, dtype):
@@ -85,11 +79,20 @@ def as_input(
     return k.arrays.asarray(np.require(x, dtype, ["C", "A", "E"]))
 
 
+def _fits(got: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
+    if len(got) != len(wanted) or 0 in got:
+        return False
+    for g, w in zip(got, wanted):  # noqa: SIM110, faster than all() of a generator
+        if g != w and type(w) is not str:
+            return False
+    return True
+
+
 def check_shape(name: str, got: tuple[int, ...], wanted: tuple[int | str, ...]) -> None:
     """Raises ValueError unless the shape is as wanted and no dimension is 0."""
     if 0 in got:
         raise ValueError(f"{name} must not be empty, got shape {got}")
-    if len(got) != len(wanted) or any(isinstance(w, int) and g != w for g, w in zip(got, wanted)):
+    if not _fits(got, wanted):
         text = ", ".join(map(str, wanted)) + ("," if len(wanted) == 1 else "")
         raise ValueError(f"{name} must have shape ({text}), got {got}")
 

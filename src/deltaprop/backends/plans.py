@@ -200,8 +200,10 @@ class Plan:
             self.layers["nodes"] = room.take(most)
 
     def _layers_share_nodes(self) -> bool:
-        """Whether one layer's sums are over when the next one's begin: no nodes wait for a part,
-        and no other thread is at another layer."""
+        """Whether one layer's sums are over when the next one's begin.
+
+        Then none wait for another part, and no other thread is at another layer.
+        """
         return self.alone and self.part >= self.block
 
     def _place_scratch(self, room: _Layout, own: _Layout) -> None:
