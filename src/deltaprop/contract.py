@@ -102,14 +102,14 @@ class Sweeps(Protocol):
     ) -> Array:
         """The errors; then w <- fma(-eta, dE/dw, w)."""
 
-    def ready(self, X: Any, Y: Any, loss: str | Loss | None) -> Any:
-        """The plan of the last gradient or step of one net, if it takes these arrays as they are.
+    def ready(self, X: Any, Y: Any, name: str | Loss | None) -> Any:
+        """A plan for the loss that `is_ready` was told of under this name.
 
-        `loss` is what the caller named it in `is_ready`.
+        None unless it takes these arrays of one net as they are.
         """
 
-    def is_ready(self, loss: str | Loss | None) -> None:
-        """The last gradient or step was of the loss called so."""
+    def is_ready(self, name: str | Loss | None, loss: Loss) -> None:
+        """There was a gradient or a step for this loss, which the caller named so."""
 
 
 @dataclass(frozen=True)

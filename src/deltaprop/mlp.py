@@ -261,9 +261,9 @@ class MLP(Net[Parameters]):
     def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:
         return self._sweeps.ready(X, Y, loss) if self._sweeps else None
 
-    def _is_ready(self, loss: str | Loss | None) -> None:
+    def _is_ready(self, name: str | Loss | None, loss: Loss) -> None:
         if self._sweeps:
-            self._sweeps.is_ready(loss)
+            self._sweeps.is_ready(name, loss)
 
     def _bounds(self, X: np.ndarray, batch: Batch, loss: Loss, u: float) -> np.ndarray:
         layers = [

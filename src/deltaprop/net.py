@@ -146,7 +146,7 @@ class Net(ABC, Generic[P]):
         name, (X, chosen, batch) = loss, self._given(X, Y, loss, sample_weight)
         part = self._part() if micro_batch is None else _check_part(micro_batch)
         error, gradient = self._in_parts(X, batch, chosen, part)
-        self._is_ready(name)
+        self._is_ready(name, chosen)
         return self._scaled(error, batch, chosen), self._like_parameters(back(gradient))
 
     def _in_parts(
@@ -239,14 +239,14 @@ class Net(ABC, Generic[P]):
             return value
         name, (X, chosen, batch) = loss, self._given(X, Y, loss, sample_weight)
         error = self._step(X, batch, chosen, rate)
-        self._is_ready(name)
+        self._is_ready(name, chosen)
         return self._scaled(error, batch, chosen)
 
     def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:
         """A plan for the same call once more, where a backend has one: nothing is to be checked."""
 
-    def _is_ready(self, loss: str | Loss | None) -> None:
-        """The last sweep was for the loss called so."""
+    def _is_ready(self, name: str | Loss | None, loss: Loss) -> None:
+        """There was a sweep for this loss, which the caller named so."""
 
     def _step(self, X: Array, batch: Batch, loss: Loss, rate: Any) -> Array:
         """w <- w - eta dE/dw. Returns sum_i w_i e_i before the step."""

@@ -29,7 +29,9 @@ ROOM = 1 << 26
 SMALL_NET = 1 << 18
 """Parameters up to which every thread may have gradients of its own."""
 CHUNK = 64
-"""Samples that go through all layers together."""
+"""Samples that go through all layers together, so that they stay in the cache;"""
+LARGE_CHUNK = 256
+"""or where the weights do not, so that they are fetched less often."""
 NEAR = 2
 BLOCK = LEAF_SAMPLES << NEAR
 """Samples of a block, see loops/products.py."""
@@ -120,7 +122,8 @@ class Plan:
         fitting = (CACHE if small else ROOM) // self._bytes_of_sample()
         self.part = min(self.block, max(BLOCK, fitting // BLOCK * BLOCK))
         mine = self.part if alone else -(-self.part // self.threads)
-        self.chunk = min(CHUNK, mine)
+        weights_stay = 2 * self.form.count * self.size <= CACHE
+        self.chunk = min(CHUNK if weights_stay else LARGE_CHUNK, mine)
         self.plan["blocks"], self.plan["block"] = self.blocks, self.block
         self.plan["part"], self.plan["chunk"] = self.part, self.chunk
         self.plan["members"], self.plan["samples"] = self.members, self.samples

@@ -75,14 +75,16 @@ class WholeSweeps:
         scale = loss.delta_scale(batch.samples, batch.outputs)
         return plan.run(parameters, X, batch.Y, batch.weights, delta_scale=scale, **given)
 
-    def is_ready(self, loss: str | Loss | None) -> None:
-        """The last gradient or step was of the loss called so."""
-        if loss is None or type(loss) is str:
-            self._last = loss, self._latest
+    def is_ready(self, name: str | Loss | None, loss: Loss) -> None:
+        """There was a gradient or a step for this loss, which the caller named so."""
+        plan = self._latest
+        # Another thread may have been here since, for another loss.
+        if plan is not None and plan.loss is loss and (name is None or type(name) is str):
+            self._last = name, plan
 
-    def ready(self, X: Any, Y: Any, loss: str | Loss | None) -> Plan | None:
-        """The plan of the last gradient or step, if it takes these arrays as they are."""
-        name, plan = self._last
-        if plan is None or not (loss is None or type(loss) is str) or loss != name:
+    def ready(self, X: Any, Y: Any, name: str | Loss | None) -> Plan | None:
+        """A plan for the loss of this name, if it takes these arrays as they are."""
+        known, plan = self._last
+        if plan is None or not (name is None or type(name) is str) or name != known:
             return None
         return plan if plan.takes(X, Y) else None

@@ -17,7 +17,7 @@ import numpy as np
 
 from deltaprop.backends.loops.jit import jit, namespace
 from deltaprop.backends.loops.tiles import tile
-from deltaprop.backends.loops.vectors import memory, splat, transposed
+from deltaprop.backends.loops.vectors import memory, prefetch, splat, transposed
 from deltaprop.backends.tiling import shape
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES
 
@@ -25,6 +25,7 @@ NEAR = 2
 """Digits of a sum over samples that are pending within a block only."""
 BLOCK = LEAF_SAMPLES << NEAR
 """Samples of a panel that stay in the first cache while the rows of a gradient go by."""
+LINE = 64
 PACKED = 8
 """How often what is packed must be read to be worth it."""
 FEW = 64
@@ -123,6 +124,13 @@ def products(dtype: np.dtype[Any]) -> Any:
                 )
 
     @jit
+    def fetch_share(v, i, below):  # type: ignore[no-untyped-def]
+        """Tile i's share of a leaf of a panel that is needed next."""
+        count = LEAF_FEATURES * width * size // below
+        for at in range(i * count, (i + 1) * count, LINE):
+            prefetch(v + at)
+
+    @jit
     def rows_product(x, x_step, rows, K, P, n, bias, c, c_step, nodes):  # type: ignore[no-untyped-def]
         """c (rows, n) = x (rows, K) P + bias; nodes: pending ones of a panel's tiles."""
         below = groups(rows)
@@ -165,6 +173,8 @@ def products(dtype: np.dtype[Any]) -> Any:
                     )
                     x_i += high * x_step
                     c_i += high * c_step
+                    if k == LEAF_FEATURES:
+                        fetch_share(v + k * width * size, i, below)
 
     @jit
     def pack_block(d, step, n, samples, packed):  # type: ignore[no-untyped-def]

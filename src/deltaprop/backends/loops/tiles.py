@@ -92,6 +92,7 @@ class _Emitter:
 
     def emit(self, by_rows: bool) -> None:
         args = self.args
+        self.fetch_ahead()
         sums = self.add_nodes(self.leaf(by_rows), args.near, args.near_added)
         sums = self.add_nodes(sums, args.far, args.far_added)
         pending = self.builder.icmp_unsigned("!=", args.pending, WORD(0))
@@ -157,6 +158,27 @@ class _Emitter:
             phi.add_incoming(start, blocks[0])
             phi.add_incoming(following, builder.block)
         return self.repeat(blocks, zeros, new, builder.icmp_signed(">", left, WORD(0)))
+
+    def fetch_ahead(self) -> None:
+        """What the sums will be added to comes from afar: it is on its way while they are made."""
+        builder, args, zero = self.builder, self.args, WORD(0)
+        with builder.if_then(builder.icmp_unsigned("!=", args.far_added, zero)):
+            digit = builder.cttz(args.far_added, ir.IntType(1)(1))
+            node = builder.add(args.far, builder.mul(digit, WORD(self.shape.bytes)))
+            for q in range(len(self.places)):
+                self.prefetch(node, q * self.bytes_of_vector)
+        with builder.if_then(builder.icmp_unsigned("!=", args.rate, zero)):
+            row = args.c
+            for i, j in self.places:
+                if i and not j:
+                    row = builder.add(row, args.c_step)
+                self.prefetch(row, j * self.bytes_of_vector)
+
+    def prefetch(self, address: Any, offset: int) -> None:
+        where = self.pointer(address, offset, ir.IntType(8))
+        called = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
+        prefetch = cgutils.get_or_insert_function(self.builder.module, called, "llvm.prefetch.p0")
+        self.builder.call(prefetch, [where, INT32(0), INT32(3), INT32(1)])
 
     def add_nodes(self, sums: list[Any], nodes: Any, added: Any) -> list[Any]:
         """The pending nodes of the digits in `added`, lowest first: node + sum."""

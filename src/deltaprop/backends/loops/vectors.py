@@ -232,6 +232,20 @@ def chain(typing_context, d, j, a, source, e, last, i, s):  # type: ignore[no-un
 # Memory by its address, and what is in it.
 
 
+@intrinsic
+def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
+    """Has the second cache fetch the line there."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        called = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
+        fetch = cgutils.get_or_insert_function(builder.module, called, "llvm.prefetch.p0")
+        builder.call(fetch, [where, INT32(0), INT32(2), INT32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), code
+
+
 @cache
 def memory(dtype: np.dtype[Any], length: int = BYTES) -> Any:
     """Vectors and numbers of a dtype at addresses: load, store, read, write; lanes is a number."""
