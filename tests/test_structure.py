@@ -26,8 +26,8 @@ backends.reference backends.numpy
 backends.native backends.tiling backends.records backends.team backends.blocks backends.plans
 backends.whole
 backends.numba
-backends.loops backends.loops.rules backends.loops.jit backends.loops.vectors backends.loops.tiles
-backends.loops.products backends.loops.rows backends.loops.sums backends.loops.outputs
+backends.loops backends.loops.bare backends.loops.rules backends.loops.jit backends.loops.vectors
+backends.loops.tiles backends.loops.products backends.loops.rows backends.loops.sums backends.loops.outputs
 backends.loops.team backends.loops.sweeps backends.loops.kernels backends.loops.edges
 backends.cuda backends definition
 parameters parts bounds net mlp ensemble graphs graphs.topology graphs.blueprint graphs.unit_arrays

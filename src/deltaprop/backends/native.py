@@ -153,30 +153,28 @@ def _compiled(maker: str, parameters: tuple[Any, ...]) -> bytes:
     machine = target_machine()  # which readies LLVM for assembly, too
     module, _, name = maker.partition(".")
     make = getattr(importlib.import_module(f"deltaprop.backends.loops.{module}"), name)
-    ir = binding.parse_assembly(make(*parameters).inspect_llvm())
+    with importlib.import_module("deltaprop.backends.loops.bare").no_machine_code():
+        ir = binding.parse_assembly(make(*parameters).inspect_llvm())
     (function,) = (f for f in ir.functions if f.name.startswith("cfunc.") and not f.is_declaration)
     function.name = ENTRY
-    _without_exceptions(ir, machine)
+    _optimise(ir, machine)
     code: bytes = machine.emit_object(ir)
     return code
 
 
-def _without_exceptions(ir: Any, machine: Any) -> None:
-    """Removes what Numba adds for exceptions: none is raised here, and its runtime is not there.
+def _optimise(ir: Any, machine: Any) -> None:
+    """LLVM's passes over the entry and all that it calls, in place of Numba's over each function.
 
-    That every status is 0 is seen once no function can be called from elsewhere.
+    Nothing else can call these functions, so the passes see that every status is 0 and remove
+    what Numba adds for exceptions: none is raised here, and its runtime is not there.
     """
     for function in ir.functions:
         if not function.is_declaration and function.name != ENTRY:
             function.linkage = "internal"
-    passes = binding.create_new_module_pass_manager()
-    passes.add_ipsccp_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_dead_arg_elimination_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.run(ir, binding.create_pass_builder(machine, binding.create_pipeline_tuning_options()))
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    builder = binding.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(ir, builder)
     called = {f.name for f in ir.functions if f.is_declaration and not f.name.startswith("llvm.")}
     if unknown := called - {*OF_C, *OF_POSIX}:
         raise RuntimeError(f"a compiled loop must not call {', '.join(sorted(unknown))}")
