@@ -11,6 +11,7 @@ from deltaprop.mlp import MLP, Back
 
 if TYPE_CHECKING:
     from deltaprop import math, ops, plot
+    from deltaprop.ahead import Warmup, warmup
     from deltaprop.backends.team import get_num_threads, set_num_threads
     from deltaprop.check import crosscheck, digest, gradcheck
     from deltaprop.definition import activation
@@ -50,6 +51,7 @@ __all__ = [
     "Trace",
     "UnitParameters",
     "Verdict",
+    "Warmup",
     "activation",
     "backends",
     "check_backprop",
@@ -64,10 +66,12 @@ __all__ = [
     "plot",
     "set_num_threads",
     "use_backend",
+    "warmup",
 ]
 
 _MODULES = ("math", "ops", "plot")
 _LATE = {
+    "ahead": ("Warmup", "warmup"),
     "backends.team": ("get_num_threads", "set_num_threads"),
     "check": ("crosscheck", "digest", "gradcheck"),
     "definition": ("activation",),

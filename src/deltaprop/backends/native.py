@@ -36,6 +36,21 @@ OF_POSIX = (
 )
 """The functions of the C library that compiled code calls, and no others."""
 
+SOURCES = (
+    "backends/loops/*.py",
+    "backends/records.py",
+    "backends/tiling.py",
+    "contract.py",
+    "elementary.py",
+    "scalar.py",
+)
+"""The sources that machine code depends on, beside the rules it is given."""
+
+used: dict[Path, bool] = {}
+"""The files that this process needed; whether it had to compile them."""
+quiet = False
+"""Whether nobody need be told that something is compiled."""
+
 _compiling = RLock()
 _engines: list[Any] = []
 
@@ -106,6 +121,7 @@ def _kept(maker: str, parameters: tuple[Any, ...]) -> bytes:
     digest = hashlib.sha256(text.encode())
     path = cache_folder() / f"{maker}-{digest.hexdigest()[:24]}.o"
     code = _read(path)
+    used[path] = code is None or used.get(path, False)
     if code is None:
         code = _compiled(maker, parameters)
         try:
@@ -141,15 +157,17 @@ def _text(program: Program) -> str:
 
 @cache
 def _surroundings() -> tuple[str, ...]:
-    folder = Path(__file__).parent / "loops"
-    sources = b"\0".join(p.read_bytes() for p in sorted(folder.glob("*.py")))
+    package = Path(__file__).parents[1]
+    files = sorted(path for pattern in SOURCES for path in package.glob(pattern))
+    sources = b"\0".join(path.read_bytes() for path in files)
     versions = [version("numba"), version("llvmlite"), str(object.__basicsize__)]
     return *host(), hashlib.sha256(sources).hexdigest(), *versions
 
 
 def _compiled(maker: str, parameters: tuple[Any, ...]) -> bytes:
     """The object file that Numba's code becomes."""
-    _say_once()
+    if not quiet:
+        _say_once()
     machine = target_machine()  # which readies LLVM for assembly, too
     module, _, name = maker.partition(".")
     make = getattr(importlib.import_module(f"deltaprop.backends.loops.{module}"), name)
