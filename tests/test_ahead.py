@@ -14,7 +14,6 @@ import pytest
 
 import deltaprop as dp
 from commands import refused, well
-from deltaprop.backends import native
 from deltaprop.devices.cache import cache_folder
 
 EVERYTHING = """
@@ -133,19 +132,7 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--activation" in well("warmup", "--help")
 
 
-# ------------------------------------------------------------------- what a kept file depends on
-
-
-def test_every_source_that_loops_are_made_of_is_in_the_key() -> None:
-    package = Path(native.__file__).parents[1]
-    known = {path for pattern in native.SOURCES for path in package.glob(pattern)}
-    assert len(known) > 15
-    for path in (package / "backends" / "loops").glob("*.py"):
-        for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(statement, ast.ImportFrom) and str(statement.module)[:9] == "deltaprop":
-                imported = package.parent / (str(statement.module).replace(".", "/") + ".py")
-                assert imported in known, f"{path.name} imports {statement.module}"
-
+# ------------------------------------------------------------------------- beside other code
 
 USERS = """
 import numpy as np

@@ -37,14 +37,10 @@ OF_POSIX = (
 """The functions of the C library that compiled code calls, and no others."""
 
 SOURCES = (
-    "backends/loops/*.py",
-    "backends/records.py",
-    "backends/tiling.py",
-    "contract.py",
-    "elementary.py",
-    "scalar.py",
+    *("contract.py", "elementary.py", "scalar.py"),
+    *("backends/native.py", "backends/records.py", "backends/tiling.py"),
 )
-"""The sources that machine code depends on, beside the rules it is given."""
+"""What loops are made from, beside those of `backends/loops`."""
 
 used: dict[Path, bool] = {}
 """The files that this process needed; whether it had to compile them."""
@@ -127,7 +123,7 @@ def _kept(maker: str, parameters: tuple[Any, ...]) -> bytes:
         try:
             keep(path, lambda partial: partial.write_bytes(hashlib.sha256(code).digest() + code))
         except OSError:
-            _say(f"could not keep what was compiled in {path.parent}; set DELTAPROP_CACHE")
+            _say_once(f"could not keep what was compiled in {path.parent}; set DELTAPROP_CACHE")
     return code
 
 
@@ -158,8 +154,11 @@ def _text(program: Program) -> str:
 @cache
 def _surroundings() -> tuple[str, ...]:
     package = Path(__file__).parents[1]
-    files = sorted(path for pattern in SOURCES for path in package.glob(pattern))
-    sources = b"\0".join(path.read_bytes() for path in files)
+    files = [
+        *sorted((package / "backends" / "loops").glob("*.py")),
+        *(package / p for p in SOURCES),
+    ]
+    sources = b"\0".join(p.read_bytes() for p in files)
     versions = [version("numba"), version("llvmlite"), str(object.__basicsize__)]
     return *host(), hashlib.sha256(sources).hexdigest(), *versions
 
@@ -167,7 +166,10 @@ def _surroundings() -> tuple[str, ...]:
 def _compiled(maker: str, parameters: tuple[Any, ...]) -> bytes:
     """The object file that Numba's code becomes."""
     if not quiet:
-        _say_once()
+        _say_once(
+            f"compiling for this CPU, once: kept in {cache_folder()} "
+            "('deltaprop warmup' does it ahead)"
+        )
     machine = target_machine()  # which readies LLVM for assembly, too
     module, _, name = maker.partition(".")
     make = getattr(importlib.import_module(f"deltaprop.backends.loops.{module}"), name)
@@ -199,11 +201,5 @@ def _optimise(ir: Any, machine: Any) -> None:
 
 
 @cache
-def _say_once() -> None:
-    _say(
-        f"compiling for this CPU, once: kept in {cache_folder()} ('deltaprop warmup' does it ahead)"
-    )
-
-
-def _say(text: str) -> None:
+def _say_once(text: str) -> None:
     print(f"deltaprop: {text}", file=sys.stderr)
