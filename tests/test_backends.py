@@ -73,8 +73,17 @@ def test_every_backend_has_a_row() -> None:
 
 def test_the_import_is_light() -> None:
     heavy = {"numba", "llvmlite", "cupy", "cuda", "matplotlib", "sklearn", "scipy", "torch", "tqdm"}
+    heavy |= {"click", "importlib.metadata", "networkx", "safetensors"}
+    heavy |= {f"deltaprop.{name}" for name in ("graph", "plot", "diagnosis", "explain", "check")}
     code = f"import deltaprop, sys; print([m for m in {heavy} if m in sys.modules])"
     assert python(code) == "[]"
+
+
+def test_a_gradient_needs_no_compiler_once_it_is_compiled() -> None:
+    gradient = "deltaprop.MLP([4, 3]).value_and_grad(np.ones((5, 4), 'f'), np.ones((5, 3), 'f'))"
+    code = f"import sys; import numpy as np; import deltaprop; {gradient}"
+    python(code)
+    assert python(f"{code}; print('numba' in sys.modules)") == "False"
 
 
 # ---------------------------------------------------------------------------- order of choice

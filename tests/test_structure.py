@@ -26,19 +26,20 @@ backends.reference backends.numpy
 backends.native backends.tiling backends.records backends.team backends.blocks backends.plans
 backends.whole
 backends.numba
-backends.loops backends.loops.rules backends.loops.jit backends.loops.vectors backends.loops.tiles
-backends.loops.products backends.loops.rows backends.loops.sums backends.loops.outputs
-backends.loops.team backends.loops.sweeps backends.loops.kernels backends.loops.edges
+backends.loops backends.loops.bare backends.loops.rules backends.loops.jit backends.loops.vectors
+backends.loops.tiles backends.loops.products backends.loops.rows backends.loops.sums
+backends.loops.outputs backends.loops.team backends.loops.sweeps backends.loops.kernels
+backends.loops.edges
 backends.cuda backends definition
 parameters parts bounds net mlp ensemble graphs graphs.topology graphs.blueprint graphs.unit_arrays
 graphs.exchange graph graphs.convert graphs.genomes training files check
 explain.paths explain.text explain.latex explain
 diagnosis.rounded diagnosis.given diagnosis.mistakes diagnosis.search diagnosis.verdicts
 diagnosis.unit_sweep diagnosis.unit_mistakes diagnosis.unit_search diagnosis.unit_diagnosis
-diagnosis digests ops plot.layout plot.drawing plot data bench
+diagnosis digests ahead ops plot.layout plot.drawing plot data bench
 peers.case peers.by_hand peers.frameworks peers.scikit peers.rivals peers.answers peers.rounds
 peers.machine peers.peak peers.figures peers.picture peers
-__init__ cli_options cli_samples cli_explain cli_plot cli_bench cli
+__init__ cli_options cli_samples cli_explain cli_plot cli_warmup cli_bench cli
 """
 ORDER = IN_ORDER.split()
 

@@ -1,29 +1,31 @@
 """deltaprop: backpropagation kernels for CPU and GPU whose gradients agree to the last bit."""
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from deltaprop import math, ops, plot
 from deltaprop.activations import ACTIVATIONS, Activation
 from deltaprop.backends import BackendInfo, backends, use_backend
-from deltaprop.check import crosscheck, digest, gradcheck
-from deltaprop.definition import activation
-from deltaprop.diagnosis import check_backprop
-from deltaprop.diagnosis.verdicts import BackpropCheck, Verdict
-from deltaprop.digests import check_digests
-from deltaprop.ensemble import Ensemble
-from deltaprop.equations import Gradient, Layer, Trace
 from deltaprop.errors import BackendUnavailableError, GraphError, ModelFileError
-from deltaprop.files import load
-from deltaprop.graph import Graph
-from deltaprop.graphs.unit_arrays import GraphBack, GraphTrace, UnitParameters
 from deltaprop.losses import LOSSES, Loss
 from deltaprop.mlp import MLP, Back
-from deltaprop.parameters import Parameters
-from deltaprop.training import History
 
 if TYPE_CHECKING:
+    from deltaprop import math, ops, plot
+    from deltaprop.ahead import Warmup, warmup
+    from deltaprop.backends.team import get_num_threads, set_num_threads
+    from deltaprop.check import crosscheck, digest, gradcheck
+    from deltaprop.definition import activation
+    from deltaprop.diagnosis import check_backprop
+    from deltaprop.diagnosis.verdicts import BackpropCheck, Verdict
+    from deltaprop.digests import check_digests
+    from deltaprop.ensemble import Ensemble
+    from deltaprop.equations import Gradient, Layer, Trace
     from deltaprop.explain import Explanation
+    from deltaprop.files import load
+    from deltaprop.graph import Graph
+    from deltaprop.graphs.unit_arrays import GraphBack, GraphTrace, UnitParameters
+    from deltaprop.parameters import Parameters
+    from deltaprop.training import History
 
 __all__ = [
     "ACTIVATIONS",
@@ -49,31 +51,67 @@ __all__ = [
     "Trace",
     "UnitParameters",
     "Verdict",
+    "Warmup",
     "activation",
     "backends",
     "check_backprop",
     "check_digests",
     "crosscheck",
     "digest",
+    "get_num_threads",
     "gradcheck",
     "load",
     "math",
     "ops",
     "plot",
+    "set_num_threads",
     "use_backend",
+    "warmup",
 ]
+
+_MODULES = ("math", "ops", "plot")
+_LATE = {
+    "ahead": ("Warmup", "warmup"),
+    "backends.team": ("get_num_threads", "set_num_threads"),
+    "check": ("crosscheck", "digest", "gradcheck"),
+    "definition": ("activation",),
+    "diagnosis": ("check_backprop",),
+    "diagnosis.verdicts": ("BackpropCheck", "Verdict"),
+    "digests": ("check_digests",),
+    "ensemble": ("Ensemble",),
+    "equations": ("Gradient", "Layer", "Trace"),
+    "explain": ("Explanation",),
+    "files": ("load",),
+    "graph": ("Graph",),
+    "graphs.unit_arrays": ("GraphBack", "GraphTrace", "UnitParameters"),
+    "parameters": ("Parameters",),
+    "training": ("History",),
+}
+"""Where that lies which is imported when it is named: `import deltaprop` takes what a net does."""
+_WHERE = {name: module for module, names in _LATE.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """What few programs name is imported when it is named."""
-    if name == "Explanation":
-        from deltaprop.explain import Explanation
+    if name in _MODULES:
+        found: Any = import_module(f"deltaprop.{name}")
+    elif name in _WHERE:
+        found = getattr(import_module(f"deltaprop.{_WHERE[name]}"), name)
+    elif name == "__version__":
+        found = _version()
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
 
-        return Explanation
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
 
 
-try:
-    __version__ = version("deltaprop")
-except PackageNotFoundError:  # a source tree on the path, not installed
-    __version__ = "unknown"
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("deltaprop")
+    except PackageNotFoundError:  # a source tree on the path, not installed
+        return "unknown"

@@ -16,6 +16,7 @@ from deltaprop.cli_bench import bench
 from deltaprop.cli_explain import explain
 from deltaprop.cli_options import BACKEND, DTYPE, in_a_folder
 from deltaprop.cli_plot import plot as plot_command
+from deltaprop.cli_warmup import warmup
 from deltaprop.data import Dataset, digits, read
 from deltaprop.devices.cache import cache_folder
 
@@ -272,6 +273,7 @@ def _plot_history(history: dp.History, path: Path) -> None:
 main.add_command(bench)
 main.add_command(explain)
 main.add_command(plot_command)
+main.add_command(warmup)
 
 if __name__ == "__main__":
     main()

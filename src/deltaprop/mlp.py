@@ -12,7 +12,6 @@ from deltaprop import equations
 from deltaprop.activations import Activation, activation_named
 from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import load as load_backend
-from deltaprop.bounds import gradient_bounds
 from deltaprop.contract import Array, Form, Kernels
 from deltaprop.equations import Batch, Layer, Outputs, Trace
 from deltaprop.losses import Loss
@@ -266,6 +265,8 @@ class MLP(Net[Parameters]):
             self._sweeps.is_ready(name, loss)
 
     def _bounds(self, X: np.ndarray, batch: Batch, loss: Loss, u: float) -> np.ndarray:
+        from deltaprop.bounds import gradient_bounds
+
         layers = [
             Layer(W.astype(np.float64), None if b is None else b.astype(np.float64), g)
             for W, b, g in self.layers

@@ -2,9 +2,9 @@
 
 A rule is a Python function of real numbers, ``lambda a: a * (1 - a)``. `trace` calls it
 once on symbols and keeps what it did as a straight-line `Program` for float32 or float64.
-The backends run that one program: NumPy step by step on arrays (`Program.run`), Numba and
-CUDA as source text (`Program.text`). A rule may loop over constants and call other rules;
-it cannot branch on a number: that is what `select` is for.
+The backends run that one program: step by step on NumPy's arrays and on LLVM's values
+(`Program.run`), in CUDA as source text (`Program.text`). A rule may loop over constants and
+call other rules; it cannot branch on a number: that is what `select` is for.
 
 The operations are the ones the numerics specification allows and no others.
 """

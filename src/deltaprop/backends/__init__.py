@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from deltaprop.contract import Kernels
 from deltaprop.errors import BackendUnavailableError, find
@@ -58,10 +58,10 @@ def _require_fma() -> None:
 
 
 def _numba() -> Kernels:
-    try:
-        import numba  # noqa: F401
-    except ImportError as missing:
-        raise BackendUnavailableError(f"{missing}; pip install --upgrade numba") from missing
+    """Numba itself is imported only where something has to be compiled."""
+    for package in ("numba", "llvmlite"):
+        if find_spec(package) is None:
+            raise BackendUnavailableError(f"no {package} here; pip install --upgrade numba")
     _require_fma()
     return _module("numba")
 
@@ -132,6 +132,8 @@ def backends() -> list[BackendInfo]:
 
 
 def _versions(backend: _Backend) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     found = []
     for package in backend.packages:
         try:

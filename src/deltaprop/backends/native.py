@@ -36,6 +36,17 @@ OF_POSIX = (
 )
 """The functions of the C library that compiled code calls, and no others."""
 
+SOURCES = (
+    *("contract.py", "elementary.py", "scalar.py"),
+    *("backends/native.py", "backends/records.py", "backends/tiling.py"),
+)
+"""What loops are made from, beside those of `backends/loops`."""
+
+used: dict[Path, bool] = {}
+"""The files that this process needed; whether it had to compile them."""
+quiet = False
+"""Whether nobody need be told that something is compiled."""
+
 _compiling = RLock()
 _engines: list[Any] = []
 
@@ -106,12 +117,13 @@ def _kept(maker: str, parameters: tuple[Any, ...]) -> bytes:
     digest = hashlib.sha256(text.encode())
     path = cache_folder() / f"{maker}-{digest.hexdigest()[:24]}.o"
     code = _read(path)
+    used[path] = code is None or used.get(path, False)
     if code is None:
         code = _compiled(maker, parameters)
         try:
             keep(path, lambda partial: partial.write_bytes(hashlib.sha256(code).digest() + code))
         except OSError:
-            _say(f"could not keep what was compiled in {path.parent}; set DELTAPROP_CACHE")
+            _say_once(f"could not keep what was compiled in {path.parent}; set DELTAPROP_CACHE")
     return code
 
 
@@ -141,53 +153,53 @@ def _text(program: Program) -> str:
 
 @cache
 def _surroundings() -> tuple[str, ...]:
-    folder = Path(__file__).parent / "loops"
-    sources = b"\0".join(p.read_bytes() for p in sorted(folder.glob("*.py")))
+    package = Path(__file__).parents[1]
+    files = [
+        *sorted((package / "backends" / "loops").glob("*.py")),
+        *(package / p for p in SOURCES),
+    ]
+    sources = b"\0".join(p.read_bytes() for p in files)
     versions = [version("numba"), version("llvmlite"), str(object.__basicsize__)]
     return *host(), hashlib.sha256(sources).hexdigest(), *versions
 
 
 def _compiled(maker: str, parameters: tuple[Any, ...]) -> bytes:
     """The object file that Numba's code becomes."""
-    _say_once()
+    if not quiet:
+        _say_once(
+            f"compiling for this CPU, once: kept in {cache_folder()} "
+            "('deltaprop warmup' does it ahead)"
+        )
     machine = target_machine()  # which readies LLVM for assembly, too
     module, _, name = maker.partition(".")
     make = getattr(importlib.import_module(f"deltaprop.backends.loops.{module}"), name)
-    ir = binding.parse_assembly(make(*parameters).inspect_llvm())
+    with importlib.import_module("deltaprop.backends.loops.bare").no_machine_code():
+        ir = binding.parse_assembly(make(*parameters).inspect_llvm())
     (function,) = (f for f in ir.functions if f.name.startswith("cfunc.") and not f.is_declaration)
     function.name = ENTRY
-    _without_exceptions(ir, machine)
+    _optimise(ir, machine)
     code: bytes = machine.emit_object(ir)
     return code
 
 
-def _without_exceptions(ir: Any, machine: Any) -> None:
-    """Removes what Numba adds for exceptions: none is raised here, and its runtime is not there.
+def _optimise(ir: Any, machine: Any) -> None:
+    """LLVM's passes over the entry and all that it calls, in place of Numba's over each function.
 
-    That every status is 0 is seen once no function can be called from elsewhere.
+    Nothing else can call these functions, so the passes see that every status is 0 and remove
+    what Numba adds for exceptions: none is raised here, and its runtime is not there.
     """
     for function in ir.functions:
         if not function.is_declaration and function.name != ENTRY:
             function.linkage = "internal"
-    passes = binding.create_new_module_pass_manager()
-    passes.add_ipsccp_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_dead_arg_elimination_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.run(ir, binding.create_pass_builder(machine, binding.create_pipeline_tuning_options()))
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    builder = binding.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(ir, builder)
     called = {f.name for f in ir.functions if f.is_declaration and not f.name.startswith("llvm.")}
     if unknown := called - {*OF_C, *OF_POSIX}:
         raise RuntimeError(f"a compiled loop must not call {', '.join(sorted(unknown))}")
 
 
 @cache
-def _say_once() -> None:
-    _say(
-        f"compiling for this CPU, once: kept in {cache_folder()} ('deltaprop warmup' does it ahead)"
-    )
-
-
-def _say(text: str) -> None:
+def _say_once(text: str) -> None:
     print(f"deltaprop: {text}", file=sys.stderr)
