@@ -178,17 +178,18 @@ class Plan:
         levels = max(0, leaves - NEAR)
         bias_step = -(-max(self.form.sizes[1:]) * self.size // LINE) * LINE
         self.plan["levels"], self.plan["bias_step"] = levels, bias_step
-        most = 0
+        # Nodes wait for the next part, and several threads may be at different layers.
+        apart, most = self.part < self.block or not self.alone, 0
         for layer in self.layers[1:]:
             n_in, n = int(layer["inputs"]), int(layer["units"])
             layer["delta"] = room.take(self.part * int(layer["step"]))
             layer["bias_nodes"] = room.take(leaves * bias_step)
             nodes = panels(n_in, self.dtype) * groups(n, self.dtype) * levels * tile.bytes
             most = max(most, nodes)
-            if self.part < self.block:
+            if apart:
                 layer["nodes"] = room.take(nodes)
-        if self.part >= self.block:
-            self.layers["nodes"] = room.take(most)  # no layer's wait for the next part
+        if not apart:
+            self.layers["nodes"] = room.take(most)
 
     def _place_scratch(self, room: _Layout, own: _Layout) -> None:
         """Errors, and what a thread needs for itself."""
