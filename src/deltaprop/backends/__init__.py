@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from deltaprop.contract import Kernels
 from deltaprop.errors import BackendUnavailableError, find
@@ -58,10 +59,9 @@ def _require_fma() -> None:
 
 
 def _numba() -> Kernels:
-    try:
-        import numba  # noqa: F401
-    except ImportError as missing:
-        raise BackendUnavailableError(f"{missing}; pip install --upgrade numba") from missing
+    for package in ("numba", "llvmlite"):  # numba itself is imported where something is compiled
+        if find_spec(package) is None:
+            raise BackendUnavailableError(f"no {package} here; pip install --upgrade numba")
     _require_fma()
     return _module("numba")
 
