@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class WholeSweeps:
         self.form = form
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._last: tuple[str | None, Plan | None] = None, None
-        self._latest: Plan | None = None
+        self._of_this_thread = local()
 
     def _plan(
         self, parameters: np.ndarray, samples: int, loss: Loss | None, gradient: bool
@@ -71,14 +72,14 @@ class WholeSweeps:
     def _run(
         self, parameters: np.ndarray, X: np.ndarray, batch: Batch, loss: Loss, **given: Any
     ) -> np.ndarray:
-        plan = self._latest = self._plan(parameters, X.shape[-2], loss, True)
+        plan = self._of_this_thread.latest = self._plan(parameters, X.shape[-2], loss, True)
         scale = loss.delta_scale(batch.samples, batch.outputs)
         return plan.run(parameters, X, batch.Y, batch.weights, delta_scale=scale, **given)
 
     def is_ready(self, loss: str | Loss | None) -> None:
         """The last gradient or step was of the loss called so."""
         if loss is None or type(loss) is str:
-            self._last = loss, self._latest
+            self._last = loss, getattr(self._of_this_thread, "latest", None)
 
     def ready(self, X: Any, Y: Any, loss: str | Loss | None) -> Plan | None:
         """The plan of the last gradient or step, if it takes these arrays as they are."""
