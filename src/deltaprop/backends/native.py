@@ -36,7 +36,20 @@ OF_POSIX = (
 )
 """The functions of the C library that compiled code calls, and no others."""
 
-_compiling = RLock()
+making = RLock()
+"""Held while something is compiled, loaded or made ready; no process forks meanwhile."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=making.acquire, after_in_parent=making.release, after_in_child=making.release
+    )
+
+SOURCES = (
+    *("contract.py", "elementary.py", "scalar.py"),
+    *("backends/native.py", "backends/records.py", "backends/tiling.py"),
+)
+"""What loops are made from, beside those of `backends/loops`."""
+
 _engines: list[Any] = []
 
 
@@ -90,7 +103,7 @@ def address(maker: str, *parameters: Any) -> int:
     Parameters are dtypes, rules with a dtype before them, and plain values.
     """
     has_threads()
-    with _compiling:
+    with making:
         code = _kept(maker, parameters)
         engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target_machine())
         engine.add_object_file(binding.ObjectFileRef.from_data(code))
@@ -111,7 +124,7 @@ def _kept(maker: str, parameters: tuple[Any, ...]) -> bytes:
         try:
             keep(path, lambda partial: partial.write_bytes(hashlib.sha256(code).digest() + code))
         except OSError:
-            _say(f"could not keep what was compiled in {path.parent}; set DELTAPROP_CACHE")
+            _say_once(f"could not keep what was compiled in {path.parent}; set DELTAPROP_CACHE")
     return code
 
 
@@ -141,15 +154,21 @@ def _text(program: Program) -> str:
 
 @cache
 def _surroundings() -> tuple[str, ...]:
-    folder = Path(__file__).parent / "loops"
-    sources = b"\0".join(p.read_bytes() for p in sorted(folder.glob("*.py")))
+    package = Path(__file__).parents[1]
+    files = [
+        *sorted((package / "backends" / "loops").glob("*.py")),
+        *(package / p for p in SOURCES),
+    ]
+    sources = b"\0".join(p.read_bytes() for p in files)
     versions = [version("numba"), version("llvmlite"), str(object.__basicsize__)]
     return *host(), hashlib.sha256(sources).hexdigest(), *versions
 
 
 def _compiled(maker: str, parameters: tuple[Any, ...]) -> bytes:
     """The object file that Numba's code becomes."""
-    _say_once()
+    _say_once(
+        f"compiling for this CPU, once: kept in {cache_folder()} ('deltaprop warmup' does it ahead)"
+    )
     machine = target_machine()  # which readies LLVM for assembly, too
     module, _, name = maker.partition(".")
     make = getattr(importlib.import_module(f"deltaprop.backends.loops.{module}"), name)
@@ -183,11 +202,5 @@ def _without_exceptions(ir: Any, machine: Any) -> None:
 
 
 @cache
-def _say_once() -> None:
-    _say(
-        f"compiling for this CPU, once: kept in {cache_folder()} ('deltaprop warmup' does it ahead)"
-    )
-
-
-def _say(text: str) -> None:
+def _say_once(text: str) -> None:
     print(f"deltaprop: {text}", file=sys.stderr)
