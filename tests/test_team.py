@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
@@ -97,7 +99,7 @@ def test_a_wrong_number_of_threads_from_outside(
 def test_a_process_with_any_number_of_threads() -> None:
     """More than cores, and with any of Numba's threading layers, which are not used."""
     for count, layer in ((1, "workqueue"), (2, "omp"), (5, "tbb"), (64, "whatever")):
-        code = WORK + "print(team.get_num_threads(), work(), len(threading.enumerate()) - 1)"
+        code = WORK + "print(team.get_num_threads(), work(), team._team._helpers)"
         given = {"DELTAPROP_NUM_THREADS": count, "NUMBA_THREADING_LAYER": layer}
         threads, digest, helpers = python(code, **given)[0].split()
         assert (int(threads), digest) == (count, wanted())
@@ -118,6 +120,9 @@ def test_a_plan_follows_the_number_of_threads(threads) -> None:
         plan = net._sweeps.ready(X, Y, None)
         assert plan.at_most == count
         assert plan.threads == count
+        net.loss(X, Y), net.predict(X)
+        for plan in net._sweeps._plans.values():
+            assert plan.at_most == count
 
 
 # ----------------------------------------------------------------------------------- many callers
@@ -125,16 +130,18 @@ def test_a_plan_follows_the_number_of_threads(threads) -> None:
 LOSSES = ("half_sse", "half_mse", "mse")
 
 
-def call(net: dp.MLP, m: int, loss: str) -> tuple[float, bytes]:
+def call(net: dp.MLP | dp.Graph, m: int, loss: str) -> tuple[float, bytes]:
     X, Y = sample((m, 5), "float32", m), sample((m, 2), "float32", m + 1)
     value, gradient = net.value_and_grad(X, Y, loss)
     return value, gradient.flat.tobytes()
 
 
-def test_many_callers_of_one_net_and_of_several(threads) -> None:
+def test_many_callers_of_one_net_and_of_several(threads, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with a loss of its own; one is led by the team at a time, the others are alone."""
+    monkeypatch.setattr(plans, "PARALLEL_WORK", 3000)  # one sample is not worth a helper
     nets = [dp.MLP(SIZES, g, backend="numba") for g in ("tanh", "tanh", "logistic")]
-    jobs = [(net, m, loss) for net in nets for m in (3, 70, 400) for loss in LOSSES]
+    nets.append(dp.MLP([5, 4, 2], "tanh", backend="numba").to_graph())
+    jobs = [(net, m, loss) for net in nets for m in (1, 70, 400) for loss in LOSSES]
     threads(1)
     alone = [call(*job) for job in jobs]
     threads(3)
@@ -188,23 +195,54 @@ def test_who_finds_the_team_at_work_computes_alone(threads) -> None:
 
 
 def test_threads_that_the_system_does_not_give(threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    class NoThread:
-        def __init__(self, **options: object) -> None:
-            pass
-
-        def start(self) -> None:
-            raise RuntimeError("can't start new thread")
+    def no_thread(function, arguments) -> None:
+        raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(team, "_team", team._Team())
     net = dp.MLP(SIZES, "tanh", backend="numba")
     with monkeypatch.context() as patch:
-        patch.setattr(team, "Thread", NoThread)
+        patch.setattr(team, "start_new_thread", no_thread)
         few = call(net, 400, "mse")
         assert call(net, 400, "mse") == few
     assert not team._team.lock.locked()
     assert team._team._helpers == 0
     assert call(net, 400, "mse") == few
     assert team._team._helpers == 2
+
+
+def test_a_system_without_threads_of_posix(threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = dp.MLP(SIZES, "tanh", backend="numba")
+    wanted = call(net, 400, "mse")
+    monkeypatch.setattr(team, "has_threads", lambda: False)
+    monkeypatch.setattr(team._Team, "run", None)
+    assert call(net, 400, "mse") == wanted
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signal.setitimer")
+def test_an_interrupt_leaves_the_team_to_others(threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it comes, in a job, or as helpers start."""
+
+    class Interrupt(Exception):
+        pass
+
+    def interrupt(*of_signal: object) -> None:
+        raise Interrupt
+
+    monkeypatch.setattr(team, "_team", team._Team())
+    net = dp.MLP(SIZES, "tanh", backend="numba")
+    before, wanted = signal.signal(signal.SIGALRM, interrupt), call(net, 3000, "mse")
+    try:
+        for i in range(60):
+            if i % 10 == 0:
+                team._team = team._Team()
+            with contextlib.suppress(Interrupt):
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 + 1e-4 * (i % 10))
+                while True:
+                    assert call(net, 3000, "mse") == wanted
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert call(net, 3000, "mse") == wanted
 
 
 def test_an_exception_leaves_the_team_to_others(threads, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from _thread import start_new_thread
 from collections.abc import Callable
 from functools import cache
-from threading import Lock, Thread
+from threading import Lock
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class _Team:
     def __init__(self) -> None:
         self.lock = Lock()
         self._words = np.zeros(BYTES // 8 + 8, np.int64)
+        # Helpers look at them until the process is gone.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._words))
         self.where = -(-self._words.ctypes.data // 64) * 64
         self._helpers = 0
 
@@ -43,12 +46,12 @@ class _Team:
         """Makes helpers until there are `threads` with the caller; whether they could be made."""
         serve = function(address("team.serve", ANY))
         while self._helpers < threads - 1:
-            arguments = (self.where, self._helpers + 1, 0)
+            self._helpers += 1  # and then begun at once: no signal comes between
             try:
-                Thread(target=serve, args=arguments, name="deltaprop", daemon=True).start()
+                start_new_thread(serve, (self.where, self._helpers, 0))
             except RuntimeError:
+                self._helpers -= 1
                 return False
-            self._helpers += 1
         return True
 
     def run(self, where: int, block: int, threads: int) -> int:
