@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import sys
 
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 import deltaprop as dp
 from conftest import assert_same_bits, sample
+from deltaprop.backends import team
 from deltaprop.backends.tiling import groups, panels
 from processes import python
 from sharing import WAYS, Task, Way, assert_as_reference, plan_of, shared
 
 F32 = np.dtype("float32")
+PASSED = 64  # where a team counts its barriers, see loops/team.py
 SOFTMAX = {"output": "softmax", "loss": "cross_entropy"}
 YES_OR_NO = {"output": "logistic", "loss": "binary_cross_entropy"}
 
@@ -84,6 +87,25 @@ def test_members(members: int, own: bool) -> None:
         task = Task((5, 9, 2), 300, members=members, own=own, **options)
         assert_as_reference(task, ways)
         assert plan_of(task, WAYS["2 with blocks"]).threads == 2 if members > 1 else True
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_threads_wait_for_each_other(way: Way) -> None:
+    """Before they begin, after packing, and in every part after each half of the work.
+
+    A barrier that is missing may do no harm for a long time, so they are counted.
+    """
+    passed = team.memory() + PASSED
+    for task in (TASKS["small"], Task((5, 9, 2), 300, members=4)):
+        plan, net = plan_of(task, way), task.net("numba")
+        gradient, (X, Y, _) = np.empty_like(net.parameters), task.batch()
+        before = ctypes.c_int64.from_address(passed).value
+        with shared(way):
+            plan.run(net.parameters, X, Y, None, gradient)
+        waited = ctypes.c_int64.from_address(passed).value - before
+        parts = -(-task.m // plan.part)
+        each = 1 if plan.members > 1 else 3 if plan.blocks > 1 else 2 + 2 * parts
+        assert waited == (each if plan.threads > 1 else 0)
 
 
 EDGES = [1, 2, 63, 64, 65, 127, 128, 129, 191, 255, 256, 257, 320, 511, 513, 769, 1025, 1500]

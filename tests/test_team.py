@@ -184,6 +184,35 @@ def test_the_number_of_threads_changes_while_others_compute(threads) -> None:
         assert all(pool.map(turn, range(400), timeout=120))
 
 
+MEANWHILE = """
+net, (X, Y) = net(), batch(400)
+value = net.value_and_grad(X, Y)[0]
+rules, entered = plans.Plan._rules, threading.Event()
+
+def slowly(plan):
+    entered.set()
+    time.sleep(0.3)
+    rules(plan)
+
+def compute():
+    found.append(net.value_and_grad(X, Y)[0] == value)
+
+plans.Plan._rules, found = slowly, []
+team.set_num_threads(2)
+first, second = (threading.Thread(target=compute) for _ in range(2))
+first.start()
+entered.wait(100)
+second.start()
+first.join()
+second.join()
+print(found)
+"""
+
+
+def test_a_plan_that_is_being_made_is_waited_for() -> None:
+    assert python(WORK + MEANWHILE, DELTAPROP_NUM_THREADS=3)[0] == "[True, True]"
+
+
 def test_who_finds_the_team_at_work_computes_alone(threads) -> None:
     net = dp.MLP(SIZES, "tanh", backend="numba")
     wanted = call(net, 400, "mse")
