@@ -101,7 +101,7 @@ def answers(net: dp.MLP, task: Task, rate: float = 0.125) -> dict[str, np.ndarra
     for again in ("", " again"):
         found[f"value before the step{again}"] = net.train_step(X, Y, task.loss, rate, weights)
         found[f"parameters after the step{again}"] = net.parameters.copy()
-    return {name: np.asarray(x) for name, x in found.items()}
+    return {name: np.atleast_1d(x) for name, x in found.items()}
 
 
 def assert_as_reference(task: Task, ways: dict[str, Way] = WAYS) -> None:
