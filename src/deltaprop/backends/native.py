@@ -36,6 +36,14 @@ OF_POSIX = (
 )
 """The functions of the C library that compiled code calls, and no others."""
 
+making = RLock()
+"""Held while something is compiled, loaded or made ready; no process forks meanwhile."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=making.acquire, after_in_parent=making.release, after_in_child=making.release
+    )
+
 SOURCES = (
     *("contract.py", "elementary.py", "scalar.py"),
     *("backends/native.py", "backends/records.py", "backends/tiling.py"),
@@ -47,7 +55,6 @@ used: dict[Path, bool] = {}
 quiet = False
 """Whether nobody need be told that something is compiled."""
 
-_compiling = RLock()
 _engines: list[Any] = []
 
 
@@ -101,7 +108,7 @@ def address(maker: str, *parameters: Any) -> int:
     Parameters are dtypes, rules with a dtype before them, and plain values.
     """
     has_threads()
-    with _compiling:
+    with making:
         code = _kept(maker, parameters)
         engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target_machine())
         engine.add_object_file(binding.ObjectFileRef.from_data(code))

@@ -14,7 +14,7 @@ import numpy as np
 from deltaprop.activations import IDENTITY
 from deltaprop.backends import team
 from deltaprop.backends.blocks import LINE, Block
-from deltaprop.backends.native import address
+from deltaprop.backends.native import address, making
 from deltaprop.backends.records import LAYER, LEVELS, PLAN
 from deltaprop.backends.tiling import digits, groups, panels, shape
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Form
@@ -85,7 +85,8 @@ class Plan:
         if loss is not None:
             self.scale = self.dtype.type(loss.scale(samples, form.sizes[-1]))
             self.delta_scale = loss.delta_scale(samples, form.sizes[-1])
-        self._prepare()
+        with making:
+            self._prepare()
 
     def _prepare(self) -> None:
         """Everything that depends on the number of threads."""
@@ -288,15 +289,22 @@ class Plan:
     ) -> float:
         """The loss of one net, as of `run` and with less ado, for arrays that it `takes`."""
         if self.at_most != team.get_num_threads():
-            self._prepare()
+            self._prepare_again()
         ready = self._ready
         block = ready.pop() if ready else self._block().settled(self.scale, self.delta_scale)
         value = block.value(parameters, X, Y, gradient, rate)
         ready.append(block)
         return value
 
+    def _prepare_again(self) -> None:
+        """After `set_num_threads`, by one thread; who comes meanwhile waits for it in `_block`."""
+        with making:
+            if self.at_most != team.get_num_threads():
+                self._prepare()
+
     def _block(self) -> Block:
-        return Block(self.plan, self.layers, self.rooms, self.sweep, self.threads, self.dtype)
+        with making:
+            return Block(self.plan, self.layers, self.rooms, self.sweep, self.threads, self.dtype)
 
     def run(
         self,
@@ -315,7 +323,7 @@ class Plan:
         parameters take a step. X, Y and weights may have an axis of members before the others.
         """
         if self.at_most != team.get_num_threads():
-            self._prepare()
+            self._prepare_again()
         free = self._free
         block = free.pop() if free else self._block()
         errors = np.empty(self.members, self.dtype)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from _thread import start_new_thread
 from collections.abc import Callable
 from functools import cache
-from threading import Lock, Thread
+from threading import Lock
 
 import numpy as np
 
@@ -36,20 +37,27 @@ class _Team:
     def __init__(self) -> None:
         self.lock = Lock()
         self._words = np.zeros(BYTES // 8 + 8, np.int64)
+        # Helpers look at them until the process is gone.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._words))
         self.where = -(-self._words.ctypes.data // 64) * 64
         self._helpers = 0
 
-    def grow(self, threads: int) -> None:
-        """Makes helpers until there are `threads` with the caller."""
+    def grow(self, threads: int) -> bool:
+        """Makes helpers until there are `threads` with the caller; whether they could be made."""
         serve = function(address("team.serve", ANY))
         while self._helpers < threads - 1:
-            self._helpers += 1
-            arguments = (self.where, self._helpers, 0)
-            Thread(target=serve, args=arguments, name="deltaprop", daemon=True).start()
+            self._helpers += 1  # and then begun at once: no signal comes between
+            try:
+                start_new_thread(serve, (self.where, self._helpers, 0))
+            except RuntimeError:
+                self._helpers -= 1
+                return False
+        return True
 
     def run(self, where: int, block: int, threads: int) -> int:
-        """A job by so many threads."""
-        self.grow(threads)
+        """A job by so many threads, or by one where the system gives no more."""
+        if not self.grow(threads):
+            return function(where)(block, 0, 1)
         job = (ctypes.c_int64 * 4)(self.where, where, block, threads)
         return function(address("team.lead", ANY))(ctypes.addressof(job), 0, 1)
 
@@ -97,9 +105,9 @@ def set_num_threads(count: int) -> None:
 
 
 def _checked(name: str, count: object) -> int:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
-    return min(count, 1024)
+    return min(int(count), 1024)
 
 
 def run(where: int, block: int, threads: int = 1) -> None:

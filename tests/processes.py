@@ -1,0 +1,43 @@
+"""Pythons of their own, which are stopped if they hang."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+TIMEOUT = 300
+"""Seconds; a cold cache costs up to one minute where the loops are compiled."""
+
+
+def start(code: str, **environment: Any) -> subprocess.Popen[str]:
+    """A Python that runs that code, with tests/ to import from."""
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    given = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    given |= {name: str(value) for name, value in environment.items()}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process: subprocess.Popen[str], timeout: float = TIMEOUT) -> tuple[str, str]:
+    """What it printed, on stdout and on stderr; it must end well and in time."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    assert process.returncode == 0, f"status {process.returncode}\n{out}\n{err}"
+    return out.strip(), err.strip()
+
+
+def python(code: str, **environment: Any) -> tuple[str, str]:
+    """What that code prints, on stdout and on stderr."""
+    return end(start(code, **environment))
