@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-TIMEOUT = 300
+TIMEOUT = 240
 """Seconds; a cold cache costs up to one minute where the loops are compiled."""
 
 
@@ -41,3 +44,13 @@ def end(process: subprocess.Popen[str], timeout: float = TIMEOUT) -> tuple[str, 
 def python(code: str, **environment: Any) -> tuple[str, str]:
     """What that code prints, on stdout and on stderr."""
     return end(start(code, **environment))
+
+
+@contextmanager
+def or_else_stopped(seconds: float = TIMEOUT + 60) -> Iterator[None]:
+    """This process is stopped if what happens meanwhile hangs, in compiled code too."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()

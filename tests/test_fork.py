@@ -20,7 +20,7 @@ warnings.simplefilter("ignore")  # of Python, that a process with threads forks
 def child():
     pid = os.fork()
     if pid == 0:
-        signal.alarm(30)  # hangs no longer than that
+        signal.alarm(20)  # hangs no longer than that
         good = work() == WANTED
         os._exit(0 if good and team._team._helpers == 2 else 1)
     return os.waitpid(pid, 0)[1]
@@ -41,8 +41,8 @@ def run(code: str) -> str:
 
 
 def test_a_child_of_a_process_with_helpers() -> None:
-    code = "print(work() == WANTED, [child() for _ in range(3)], work() == WANTED)"
-    assert run(code) == "True [0, 0, 0] True"
+    code = "print(work() == WANTED, any(child() for _ in range(3)), work() == WANTED)"
+    assert run(code) == "True False True"
 
 
 def test_a_child_of_a_process_without() -> None:
@@ -124,7 +124,7 @@ if __name__ == "__main__":
     import test_fork
     work()
     with multiprocessing.get_context("METHOD").Pool(2) as pool:
-        print(set(pool.map_async(test_fork.in_a_pool, [200] * 8).get(250)))
+        print(set(pool.map_async(test_fork.in_a_pool, [200] * 8).get(60)))
 """
 )
 

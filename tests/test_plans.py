@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import deltaprop as dp
 from conftest import assert_same_bits, sample
 from deltaprop.backends import team
 from deltaprop.backends.tiling import groups, panels
-from processes import python
+from processes import or_else_stopped, python
 from sharing import WAYS, Task, Way, assert_as_reference, plan_of, shared
 
 F32 = np.dtype("float32")
@@ -37,6 +38,12 @@ TASKS = {
     "packed rows": Task((1100, 9, 2), 300, weighted=True),
     "many blocks": Task((2, 3, 1), 4200, "relu", weighted=True),
 }
+
+
+@pytest.fixture(autouse=True)
+def no_test_hangs() -> Iterator[None]:
+    with or_else_stopped():
+        yield
 
 
 @pytest.mark.parametrize("name", TASKS)
