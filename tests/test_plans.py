@@ -62,12 +62,12 @@ def test_the_ways_are_those_they_seem_to_be() -> None:
     plan = plan_of(small, WAYS["3 together in parts"])
     assert (plan.threads, plan.blocks, plan.part, plan.chunk) == (3, 1, 256, 5)
     plan = plan_of(small, WAYS["5 with blocks in parts"])
-    assert (plan.threads, plan.blocks, plan.block) == (5, 10, 64)
+    assert (plan.threads, plan.blocks, plan.block) == (5, 5, 128)
     assert small.m % plan.block
     plan = plan_of(many, WAYS["2 with blocks"])
-    assert (plan.blocks, plan.block, plan.part) == (9, 512, 512)
+    assert (plan.blocks, plan.block, plan.part) == (3, 2048, 2048)
     plan = plan_of(many, WAY_IN_PARTS)
-    assert (plan.blocks, plan.block, plan.part) == (9, 512, 256)
+    assert (plan.blocks, plan.block, plan.part) == (3, 2048, 256)
     assert plan.plan["levels"] > 0
 
 

@@ -173,7 +173,7 @@ def test_callers_with_losses_of_their_own_on_one_net(threads) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(elsewhere).result(60)
-    sweeps.is_ready("mse")
+    sweeps.is_ready("mse", dp.LOSSES["mse"])
     assert sweeps.ready(X, Y, "mse") is mse
 
 
