@@ -43,12 +43,13 @@ WAYS = {
 @contextmanager
 def shared(way: Way) -> Iterator[None]:
     """Plans that are made meanwhile share the work in that way."""
-    names = ("PARALLEL_WORK", "SMALL_NET", "CACHE", "ROOM", "CHUNK")
+    names = ("PARALLEL_WORK", "SMALL_NET", "CACHE", "ROOM", "CHUNK", "LARGE_CHUNK")
     before, threads = [getattr(plans, name) for name in names], team.get_num_threads()
     limit = 1 if way.parts else 1 << 26
     try:
         team.set_num_threads(way.threads)
-        for name, value in zip(names, (1, (1 << 40) * way.small, limit, limit, way.chunk)):
+        values = 1, (1 << 40) * way.small, limit, limit, way.chunk, way.chunk
+        for name, value in zip(names, values):
             setattr(plans, name, value)
         yield
     finally:

@@ -70,15 +70,27 @@ def target_machine() -> Any:
 
 
 @cache
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+
+
+@cache
 def has_threads() -> bool:
-    """Tells LLVM where the C library's functions are; whether those of POSIX are among them."""
-    library = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+    """Tells LLVM where the C library's functions are; whether those of POSIX are among them.
+
+    Where they are not there is one thread, and nobody comes to call them.
+    """
+    library = _library()
     for name in (*OF_C, *OF_POSIX):
-        if not hasattr(library, name):
-            return False
-        function = ctypes.cast(getattr(library, name), ctypes.c_void_p)
-        binding.add_symbol(name, function.value)
-    return True
+        function = getattr(library, name, library.abort)
+        binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
+    return all(hasattr(library, name) for name in OF_POSIX)
+
+
+def make_ready(mutex: int, condition: int) -> None:
+    """A mutex and a condition of POSIX, at these addresses."""
+    for where, name in ((mutex, "pthread_mutex_init"), (condition, "pthread_cond_init")):
+        getattr(_library(), name)(ctypes.c_void_p(where), None)
 
 
 @cache

@@ -15,7 +15,8 @@ from threading import Lock
 
 import numpy as np
 
-from deltaprop.backends.native import address, has_threads
+from deltaprop.backends.native import address, has_threads, make_ready
+from deltaprop.backends.records import CONDITION, MUTEX
 from deltaprop.subnormals import SubnormalsFlushedError
 
 ANY = np.dtype("float64")
@@ -45,6 +46,8 @@ class _Team:
     def grow(self, threads: int) -> bool:
         """Makes helpers until there are `threads` with the caller; whether they could be made."""
         serve = function(address("team.serve", ANY))
+        if not self._helpers:
+            make_ready(self.where + MUTEX, self.where + CONDITION)
         while self._helpers < threads - 1:
             self._helpers += 1  # and then begun at once: no signal comes between
             try:

@@ -29,9 +29,9 @@ from deltaprop.backends.loops.jit import (
 from deltaprop.backends.loops.outputs import outputs
 from deltaprop.backends.loops.products import Out, Part, Room, products
 from deltaprop.backends.loops.sums import sums
-from deltaprop.backends.loops.team import STATUS, barrier, look, put
+from deltaprop.backends.loops.team import barrier, look, put
 from deltaprop.backends.loops.vectors import memory
-from deltaprop.backends.records import LAYER, PLAN
+from deltaprop.backends.records import LAYER, PLAN, STATUS
 from deltaprop.backends.tiling import shape
 from deltaprop.contract import LEAF_SAMPLES
 

@@ -15,12 +15,19 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from deltaprop.backends.loops.jit import KEPT, entry, jit
-
-LINE = 64
-ARRIVED, PASSED, JOB, ENTRY, BLOCK, PENDING, STATUS, SLEEPERS, MUTEX, CONDITION, END = (
-    LINE * i for i in (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12)
+from deltaprop.backends.records import (
+    ARRIVED,
+    BLOCK,
+    CONDITION,
+    ENTRY,
+    JOB,
+    MUTEX,
+    PASSED,
+    PENDING,
+    SLEEPERS,
+    STATUS,
 )
-"""Where the words of a team are; a mutex and a condition of POSIX need up to two lines."""
+
 THREADS = (1 << 16) - 1
 """The bits of a job that say for how many threads it is; those above count the jobs."""
 PATIENCE = 4000
