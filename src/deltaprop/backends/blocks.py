@@ -23,7 +23,8 @@ class Memory:
     """
 
     def __init__(self, count: int) -> None:
-        self.bytes = np.zeros(count + LINE, np.uint8)
+        self.bytes = np.empty(count + LINE, np.uint8)
+        self.bytes[:] = 0
         self.at = -(-self.bytes.ctypes.data // LINE) * LINE
 
 

@@ -103,7 +103,7 @@ def weight_gradient(delta: Array, a_in: Array, out: Array | None) -> Array:
     panel_at = rows_at + (groups(n, dtype) * tile.rows * BLOCK + LINE) * delta.itemsize
     own = -(-(panel_at + (BLOCK * tile.width + LINE) * delta.itemsize) // LINE) * LINE
     scratch = Memory(threads * own)
-    far = Memory(panels(n_in, dtype) * groups(n, dtype) * levels * tile.bytes)
+    far = Memory(panels(n_in, dtype) * (groups(n, dtype) + threads) * levels * tile.bytes)
     arrays = delta.ctypes.data, a_in.ctypes.data, out.ctypes.data
     block = np.array(
         [(*arrays, m, n, n_in, scratch.at, own, rows_at, panel_at, far.at, levels)], GRADIENT

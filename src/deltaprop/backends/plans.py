@@ -192,12 +192,13 @@ class Plan:
         levels = max(0, leaves - NEAR)
         bias_step = -(-max(self.form.sizes[1:]) * self.size // LINE) * LINE
         self.plan["levels"], self.plan["bias_step"] = levels, bias_step
-        most = 0
+        most, cuts = 0, 0 if self.alone else self.threads
         for layer in self.layers[1:]:
             n_in, n = int(layer["inputs"]), int(layer["units"])
             layer["delta"] = room.take(self.part * int(layer["step"]))
             layer["bias_nodes"] = room.take(leaves * bias_step)
-            nodes = panels(n_in, self.dtype) * groups(n, self.dtype) * levels * tile.bytes
+            tiles = panels(n_in, self.dtype) * (groups(n, self.dtype) + cuts)
+            nodes = tiles * levels * tile.bytes
             most = max(most, nodes)
             layer["nodes"] = -1 if self._layers_share_nodes() else room.take(nodes)
         if self._layers_share_nodes():

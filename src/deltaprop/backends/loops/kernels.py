@@ -9,9 +9,8 @@ import numpy as np
 
 from deltaprop.backends.loops.jit import by_address, entry, flushes, record_at
 from deltaprop.backends.loops.outputs import outputs
-from deltaprop.backends.loops.products import Out, Part, Room, products
+from deltaprop.backends.loops.products import Out, Part, Room, products, share
 from deltaprop.backends.loops.sums import sums
-from deltaprop.backends.loops.sweeps import share
 from deltaprop.backends.loops.team import barrier
 from deltaprop.backends.records import GRADIENT, PRODUCT
 from deltaprop.backends.tiling import shape
@@ -63,10 +62,9 @@ def gradient(dtype: np.dtype[Any]) -> Any:
         leaves = (q.samples + LEAF_SAMPLES - 1) // LEAF_SAMPLES
         room = Room(own, q.far, q.levels, own + q.packed_rows_at, own + q.packed_panel_at)
         d_step, a_step = q.n * size, q.n_in * size
-        part, out = Part(0, q.samples, leaves), Out(q.c, 0)
-        p.columns_product(
-            q.d, d_step, q.n, q.a, a_step, q.n_in, out, room, part, thread, threads, True
-        )
+        part, out = Part(0, q.samples, leaves), Out(q.c, q.n_in * size, 0)
+        place = Member(thread, threads)
+        p.share_of_columns(q.d, d_step, q.n, q.a, a_step, q.n_in, out, room, part, True, place)
         return flushes()
 
     return run

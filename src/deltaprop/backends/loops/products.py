@@ -42,7 +42,14 @@ Room = namedtuple("Room", "near far levels packed_rows packed_panel")
 """Where all nodes are, and what is packed."""
 Part = namedtuple("Part", "leaf samples leaves")
 """The first leaf, the samples that follow, and how many leaves there are in all."""
-Out = namedtuple("Out", "address rate")
+Out = namedtuple("Out", "address step rate")
+
+
+@jit
+def share(count, place):  # type: ignore[no-untyped-def]
+    """First and last + 1 of `count` things that are this thread's."""
+    first = count * place.thread // place.threads
+    return first, count * (place.thread + 1) // place.threads
 
 
 @jit
@@ -233,43 +240,68 @@ def products(dtype: np.dtype[Any]) -> Any:
             row += high
 
     @jit
-    def columns_product(d, d_step, n, a, a_step, n_in, out, at, part, panel, stride, exact):  # type: ignore[no-untyped-def]
-        """Panels `panel`, panel + stride, ... of c (n, n_in) = sum over samples of d^T a.
+    def columns_product(d, d_step, n, a, a_step, n_in, out, at, part, exact):  # type: ignore[no-untyped-def]
+        """c (n, n_in) = sum over samples of d^T a, as far as the part goes.
 
-        As far as the part goes: with the last of all leaves c is written, the sum, or c - eta
-        times it where there is a rate. With `exact` nothing beyond a is read.
+        With the last of all leaves c is written: the sum, or c - eta times it where there is a
+        rate. With `exact` nothing beyond a is read.
         """
-        many, below = panels(n_in), groups(n)
+        many, below, levels = panels(n_in), groups(n), at.levels
         for start in range(0, part.samples, BLOCK):
             samples = min(BLOCK, part.samples - start)
             d_block = Columns(d + start * d_step, d_step, n, below, 0)
-            if many >= PACKED * stride:
+            if many >= PACKED:
                 pack_block(d_block.address, d_step, n, samples, at.packed_rows)
                 d_block = Columns(at.packed_rows, most * size, n, below, BLOCK * most * size)
-            j = panel
-            while j < many:
+            for j in range(many):
+                columns = min(width, n_in - j * width)
                 v = Rows(a + start * a_step + j * width * size, a_step)
                 if exact or below >= PACKED:
-                    columns = min(width, n_in - j * width)
                     pack(v.address, a_step, 0, samples, columns, samples, at.packed_panel)
                     v = Rows(at.packed_panel, width * size)
-                c = Result(
-                    out.address + j * width * size,
-                    n_in * size,
-                    min(width, n_in - j * width),
-                    part.leaves,
-                    out.rate,
-                )
-                levels = at.levels
+                address = out.address + j * width * size
+                c = Result(address, out.step, columns, part.leaves, out.rate)
                 nodes = Nodes(at.near, at.far + j * below * levels * tile_bytes, levels)
                 block_of_columns(d_block, v, c, nodes, part.leaf + start // LEAF_SAMPLES, samples)
-                j += stride
+
+    @jit
+    def share_of_columns(d, d_step, n, a, a_step, n_in, out, at, part, exact, place):  # type: ignore[no-untyped-def]
+        """This thread's share of c: rows, as of W when it is packed, or columns of few rows."""
+        first, last, tiles = 0, n, 0
+        left, right = 0, n_in
+        if groups(n) >= 2 * place.threads:
+            first, last = share(n, place)
+            tiles = panels(n_in) * (groups(first) + place.thread)
+        else:
+            left, right = share(panels(n_in), place)
+            tiles = left * groups(n)
+            left, right = left * width, min(right * width, n_in)
+        if first == last or left == right:
+            return
+        columns_product(
+            d + first * size,
+            d_step,
+            last - first,
+            a + left * size,
+            a_step,
+            right - left,
+            Out(out.address + first * out.step + left * size, out.step, out.rate),
+            Room(
+                at.near,
+                at.far + tiles * at.levels * tile_bytes,
+                at.levels,
+                at.packed_rows,
+                at.packed_panel,
+            ),
+            part,
+            exact,
+        )
 
     return namespace(
         pack=pack,
         pack_transposed=pack_transposed,
         rows_product=rows_product,
-        columns_product=columns_product,
+        share_of_columns=share_of_columns,
         groups=groups,
         panels=panels,
     )

@@ -27,7 +27,7 @@ from deltaprop.backends.loops.jit import (
     record_at,
 )
 from deltaprop.backends.loops.outputs import outputs
-from deltaprop.backends.loops.products import Out, Part, Room, products
+from deltaprop.backends.loops.products import Out, Part, Room, products, share
 from deltaprop.backends.loops.sums import sums
 from deltaprop.backends.loops.team import barrier, look, put
 from deltaprop.backends.loops.vectors import memory
@@ -36,21 +36,12 @@ from deltaprop.backends.tiling import shape
 from deltaprop.contract import LEAF_SAMPLES
 
 layer_of = record_at(LAYER)
-ROWS = 32
-"""Rows of W that a thread packs at a time."""
 
 Batch = namedtuple("Batch", "X Y weights samples parameters gradient outputs rate")
 """One net's data and numbers, by their addresses."""
 
 Place = namedtuple("Place", "room own panels thread threads")
 """Where a thread computes, and with how many others."""
-
-
-@jit
-def share(count, place):  # type: ignore[no-untyped-def]
-    """First and last + 1 of `count` things that are this thread's."""
-    first = count * place.thread // place.threads
-    return first, count * (place.thread + 1) // place.threads
 
 
 @jit
@@ -82,30 +73,19 @@ def _packing(dtype: np.dtype[Any]) -> Any:
     p, size, width = products(dtype), dtype.itemsize, shape(dtype).width
 
     @jit
-    def pack_layer(layer, l, W, place, task):  # type: ignore[no-untyped-def]
-        """This thread's panels of W^T, and of W where delta goes down through it."""
-        n_in, n = layer.inputs, layer.units
-        P, bytes_of_panel = place.panels + layer.forward, n_in * width * size
-        for panel in range(p.panels(n)):
-            if task % place.threads == place.thread:
-                p.pack_transposed(W, n_in * size, n_in, n, panel, P + panel * bytes_of_panel)
-            task += 1
-        if l > 1 and layer.backward >= 0:
-            P = place.panels + layer.backward
-            for k in range(0, n, ROWS):
-                if task % place.threads == place.thread:
-                    p.pack(W, n_in * size, k, min(k + ROWS, n), n_in, n, P)
-                task += 1
-        return task
-
-    @jit
     def pack(plan, layers, parameters, place):  # type: ignore[no-untyped-def]
-        """All weights in panels."""
-        task = 0
+        """This thread's units' rows of every W: in panels of W^T, and of W on delta's way down."""
         for l in range(1, plan.layers + 1):
-            task = pack_layer(
-                layer_of(layers, l), l, parameters + layer_of(layers, l).W, place, task
-            )
+            layer = layer_of(layers, l)
+            W, n_in, n = parameters + layer.W, layer.inputs, layer.units
+            first, last = share(p.panels(n), place)
+            for panel in range(first, last):
+                P = place.panels + layer.forward + panel * n_in * width * size
+                p.pack_transposed(W, n_in * size, n_in, n, panel, P)
+            if l > 1 and layer.backward >= 0:
+                first, last = share(n, place)
+                P = place.panels + layer.backward
+                p.pack(W, n_in * size, first, last, n_in, n, P)
 
     return pack
 
@@ -173,7 +153,7 @@ def _chunks(dtype: np.dtype[Any]) -> Any:
 @cache
 def _gradients(dtype: np.dtype[Any]) -> Any:
     """dE/dW^l = delta^l^T a^{l-1}, dE/db^l = sum_i delta^l_i, for the samples of a part."""
-    p, s = products(dtype), sums(dtype)
+    p, s, size = products(dtype), sums(dtype), dtype.itemsize
 
     @jit
     def gradients(plan, layers, batch, place, first, samples, total):  # type: ignore[no-untyped-def]
@@ -189,21 +169,19 @@ def _gradients(dtype: np.dtype[Any]) -> Any:
                 place.own + plan.packed_rows_at,
                 place.own + plan.packed_panel_at,
             )
-            p.columns_product(
+            p.share_of_columns(
                 delta,
                 layer.step,
                 layer.units,
                 a,
                 below.step,
                 layer.inputs,
-                Out(batch.gradient + layer.W, batch.rate),
+                Out(batch.gradient + layer.W, layer.inputs * size, batch.rate),
                 room,
                 part,
-                (place.thread + task) % place.threads,
-                place.threads,
                 False,
+                place,
             )
-            task += p.panels(layer.inputs)
             if layer.b >= 0:
                 if task % place.threads == place.thread:
                     s.columns(
