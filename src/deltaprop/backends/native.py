@@ -34,6 +34,7 @@ OF_POSIX = (
     "pthread_mutex_unlock",
     "sched_yield",
 )
+OF_LINUX = ("sched_getaffinity", "sched_getcpu", "sched_setaffinity")
 """The functions of the C library that compiled code calls, and no others."""
 
 making = RLock()
@@ -81,7 +82,7 @@ def has_threads() -> bool:
     Where they are not there is one thread, and nobody comes to call them.
     """
     library = _library()
-    for name in (*OF_C, *OF_POSIX):
+    for name in (*OF_C, *OF_POSIX, *OF_LINUX):
         function = getattr(library, name, library.abort)
         binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
     return all(hasattr(library, name) for name in OF_POSIX)
@@ -215,7 +216,7 @@ def _optimise(ir: Any, machine: Any) -> None:
     builder = binding.create_pass_builder(machine, options)
     builder.getModulePassManager().run(ir, builder)
     called = {f.name for f in ir.functions if f.is_declaration and not f.name.startswith("llvm.")}
-    if unknown := called - {*OF_C, *OF_POSIX}:
+    if unknown := called - {*OF_C, *OF_POSIX, *OF_LINUX}:
         raise RuntimeError(f"a compiled loop must not call {', '.join(sorted(unknown))}")
 
 

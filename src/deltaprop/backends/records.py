@@ -113,7 +113,7 @@ LEVELS = 40
 WIDTH = 1024
 """Bytes of a row for which the sums over a unit's edges are computed at a time."""
 
-ARRIVED, PASSED, JOB, ENTRY, BLOCK, PENDING, STATUS, SLEEPERS, MUTEX, CONDITION, END = (
+ARRIVED, PASSED, JOB, ENTRY, BLOCK, PENDING, STATUS, SLEEPERS, MUTEX, CONDITION, CORE = (
     64 * i for i in (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12)
 )
 """Where the words of a team are; a mutex and a condition of POSIX need up to two lines."""

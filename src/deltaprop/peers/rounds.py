@@ -9,7 +9,7 @@ from typing import Any
 
 SLICE = 0.01
 """How many seconds of calls make one time: of a call of microseconds, thousands."""
-REST = 0.03
+REST = 0.15
 """Seconds between rivals: a library's threads spin for some time in wait of more work."""
 LEAST = 5
 """Rounds, however long they take."""

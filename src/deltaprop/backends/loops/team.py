@@ -7,6 +7,7 @@ finds its helpers awake.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from deltaprop.backends.records import (
     ARRIVED,
     BLOCK,
     CONDITION,
+    CORE,
     ENTRY,
     JOB,
     MUTEX,
@@ -28,10 +30,11 @@ from deltaprop.backends.records import (
     STATUS,
 )
 
+LINUX = sys.platform == "linux"
 THREADS = (1 << 16) - 1
 """The bits of a job that say for how many threads it is; those above count the jobs."""
 PATIENCE = 4000
-"""Looks at a word before a helper sleeps, about a tenth of a millisecond."""
+"""Looks at a word before a helper sleeps: a few tenths of a millisecond."""
 
 
 def _ordered(name: str) -> Any:
@@ -135,6 +138,65 @@ def call_entry(typing_context, where, block, thread, threads):  # type: ignore[n
 
 
 @jit
+def rest(looks):  # type: ignore[no-untyped-def]
+    """Between two looks at a word: after many, whoever else wants this core may have it."""
+    if looks < PATIENCE:
+        pause()
+    else:
+        give_way()
+
+
+@intrinsic
+def core(typing_context):  # type: ignore[no-untyped-def]
+    """The core that this thread is on."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        called = ir.FunctionType(ir.IntType(32), [])
+        found = cgutils.get_or_insert_function(builder.module, called, "sched_getcpu")
+        return builder.sext(builder.call(found, []), ir.IntType(64))
+
+    return types.intp(), code
+
+
+@intrinsic
+def move_away(typing_context, core):  # type: ignore[no-untyped-def]
+    """If this thread was woken on that core, where the leader is at work, it goes to another.
+
+    The system would move one of them later, when the job is over. What cores the thread may use
+    stays as it is.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word, size = ir.IntType(64), ir.IntType(64)(128)
+        here = ir.FunctionType(ir.IntType(32), [])
+        masks = ir.FunctionType(ir.IntType(32), [ir.IntType(32), word, word])
+        get, ask, move = (
+            cgutils.get_or_insert_function(builder.module, kind, name)
+            for kind, name in (
+                (here, "sched_getcpu"),
+                (masks, "sched_getaffinity"),
+                (masks, "sched_setaffinity"),
+            )
+        )
+        mine = builder.sext(builder.call(get, []), word)
+        known = builder.icmp_unsigned("<", args[0], word(1024))
+        with builder.if_then(builder.and_(known, builder.icmp_signed("==", mine, args[0]))):
+            mask = builder.alloca(ir.ArrayType(word, 16))
+            where, me = builder.ptrtoint(mask, word), ir.IntType(32)(0)
+            builder.call(ask, [me, size, where])
+            part = builder.gep(mask, [word(0), builder.lshr(mine, word(6))])
+            cores = builder.load(part)
+            bit = builder.shl(word(1), builder.and_(mine, word(63)))
+            builder.store(builder.and_(cores, builder.not_(bit)), part)
+            builder.call(move, [me, size, where])
+            builder.store(cores, part)
+            builder.call(move, [me, size, where])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), code
+
+
+@jit
 def barrier(team, threads):  # type: ignore[no-untyped-def]
     """Returns when all threads have come here."""
     if threads == 1:
@@ -147,10 +209,7 @@ def barrier(team, threads):  # type: ignore[no-untyped-def]
     looks = 0
     while look(team + PASSED) == passed:
         looks += 1
-        if looks < PATIENCE:
-            pause()
-        else:
-            give_way()
+        rest(looks)
 
 
 def lead(unused: np.dtype[Any]) -> Any:
@@ -163,6 +222,8 @@ def lead(unused: np.dtype[Any]) -> Any:
         put(team + BLOCK, block)
         put(team + STATUS, KEPT)
         put(team + PENDING, count - 1)
+        if LINUX:
+            put(team + CORE, core())
         number = (look(team + JOB) | THREADS) + 1
         put(team + JOB, number + count)
         if look(team + SLEEPERS) > 0:
@@ -173,10 +234,7 @@ def lead(unused: np.dtype[Any]) -> Any:
         looks = 0
         while look(team + PENDING) > 0:
             looks += 1
-            if looks < PATIENCE:
-                pause()
-            else:
-                give_way()
+            rest(looks)
         return status | look(team + STATUS)
 
     return run
@@ -191,8 +249,8 @@ def serve(unused: np.dtype[Any]) -> Any:
         while True:
             looks = 0
             while look(team + JOB) == seen and looks < PATIENCE:
-                pause()
                 looks += 1
+                pause()
             if look(team + JOB) == seen:
                 lock(team + MUTEX)
                 add(team + SLEEPERS, 1)
@@ -200,6 +258,8 @@ def serve(unused: np.dtype[Any]) -> Any:
                     wait(team + CONDITION, team + MUTEX)
                 add(team + SLEEPERS, -1)
                 unlock(team + MUTEX)
+                if LINUX:
+                    move_away(look(team + CORE))
             seen = look(team + JOB)
             wanted = seen & THREADS
             if thread < wanted:
