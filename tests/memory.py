@@ -57,8 +57,9 @@ def needs(plan: Plan, tile: Shape) -> Needs:
         room += sum(lines(p * step) for step in steps[1:])
         room += (len(sizes) - 1) * lines(digits(leaves) * lines(max(sizes[1:]) * s))
         levels = max(0, digits(leaves) - 2)
+        cuts = 0 if plan.alone else plan.threads
         nodes = [
-            lines(up(n_in, tile.width) * up(n, tile.rows) * tile.bytes * levels)
+            lines(up(n_in, tile.width) * (up(n, tile.rows) + cuts) * tile.bytes * levels)
             for n_in, n in pairwise(sizes)
         ]
         apart = plan.part < plan.block or not plan.alone

@@ -65,7 +65,8 @@ def test_what_is_there_at_the_same_time_lies_apart(name: str) -> None:
             places += [(int(layer["delta"]), rows)]
             places += [(int(layer["z"]), rows)] if layer["z"] >= 0 else []
             places += [(int(layer["bias_nodes"]), leaves * int(plan.plan["bias_step"]))]
-            tiles = memory.up(layer["inputs"], tile.width) * memory.up(layer["units"], tile.rows)
+            rows = memory.up(layer["units"], tile.rows) + (0 if plan.alone else plan.threads)
+            tiles = memory.up(layer["inputs"], tile.width) * rows
             shared += [(int(layer["nodes"]), int(tiles * plan.plan["levels"] * tile.bytes))]
         places += [(int(plan.plan["error_at"]), plan.part * plan.size)]
         places += [(int(plan.plan["error_nodes"]), leaves * plan.size)]

@@ -8,7 +8,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GRAPHS = ROOT / "benchmarks" / "results" / "graph-2-cores-sapphire-rapids.json"
+RESULTS = ROOT / "benchmarks" / "results"
+GRAPHS = RESULTS / "graph-2-cores-sapphire-rapids.json"
+STEPS = RESULTS / "cpu-2-cores-sapphire-rapids.json"
 
 
 def milliseconds(t: float) -> str:
@@ -49,3 +51,58 @@ def test_the_graph_is_the_fastest_up_to_ten_percent() -> None:
     for row in json.loads(GRAPHS.read_text(encoding="utf-8"))["cases"]:
         if row["case"]["edges"] <= 0.1 * row["case"]["width"]:
             assert min(row["seconds"], key=row["seconds"].get) == "deltaprop", row["case"]
+
+
+def microseconds(t: float) -> str:
+    return f"{1e6 * t:.1f}" if t < 1e-4 else f"{1e6 * t:,.0f}"
+
+
+def steps(results: dict[str, Any]) -> list[str]:
+    """The rows of the README's table of training steps, in microseconds."""
+    names = list(results["cases"][0]["seconds"])
+    lines = [f"| net, batch | {' | '.join(names)} | of the best rival |", f"|{'---|' * 8}"]
+    for case in results["cases"]:
+        seconds = case["seconds"]
+        fastest = min(seconds.values())
+        times = [
+            f"**{microseconds(t)}**" if t == fastest else microseconds(t) for t in seconds.values()
+        ]
+        lines.append(f"| {case['name']} | {' | '.join(times)} | {case['ratio']:.2f} |")
+    return lines
+
+
+def test_the_table_of_training_steps_is_what_was_measured() -> None:
+    for line in steps(json.loads(STEPS.read_text(encoding="utf-8"))):
+        assert line in README
+
+
+def test_what_the_readme_claims_of_training_steps() -> None:
+    """Faster than every rival up to a width of 256, slower than the best at 1024 and 2048."""
+    results = json.loads(STEPS.read_text(encoding="utf-8"))
+    ratios = {case["name"]: case["ratio"] for case in results["cases"]}
+    wide = {name: ratios.pop(name) for name in ("1024 x 4, batch 1024", "2048 x 3, batch 256")}
+    assert max(ratios.values()) < 0.7
+    assert all(1 < ratio < 1.2 for ratio in wide.values())
+    rivals = {"NumPy", "PyTorch", "torch.compile", "JAX", "scikit-learn"}
+    assert all(set(case["seconds"]) == {"deltaprop", *rivals} for case in results["cases"])
+
+
+def test_what_the_readme_claims_of_other_steps() -> None:
+    of = "784-256-10, batch 128"
+    for name in ("tanh", "relu", "float64", "cross-entropy"):
+        results = json.loads((RESULTS / f"{STEPS.stem}-{name}.json").read_text(encoding="utf-8"))
+        assert all(case["ratio"] < 0.85 for case in results["cases"]), name
+    for name, ratio in (("cpu-1-core-sapphire-rapids", 0.92), (f"{STEPS.stem}-inference", 1.27)):
+        cases = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["cases"]
+        ratios = {case["name"]: round(case["ratio"], 2) for case in cases}
+        assert ratios.pop(of) == ratio
+        assert max(ratios.values()) < 0.65
+
+
+def test_what_the_readme_claims_of_small_things() -> None:
+    name = "small-2-cores-sapphire-rapids.json"
+    results = json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    assert round(results["first_gradient"]["warm"], 2) == 0.24
+    assert round(results["first_gradient"]["cold"]) == 12
+    ratios = [round(case["loop"] / case["ensemble"]) for case in results["ensembles"]]
+    assert ratios == [9, 7, 4]

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -129,6 +130,14 @@ def address(maker: str, *parameters: Any) -> int:
         _engines.append(engine)
         found: int = engine.get_function_address(ENTRY)
         return found
+
+
+@cache
+def function(where: int, count: int) -> Callable[..., None]:
+    """The function of so many integers at an address, as Python calls it."""
+    prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count)
+    found: Callable[..., None] = prototype(where)
+    return found
 
 
 def _kept(maker: str, parameters: tuple[Any, ...]) -> bytes:

@@ -7,9 +7,7 @@ What is called here is compiled by `backends/loops`, once, and loaded from the d
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ import numpy as np
 from deltaprop.activations import Activation
 from deltaprop.backends import reference, team
 from deltaprop.backends.blocks import LINE, Memory
-from deltaprop.backends.native import address
+from deltaprop.backends.native import address, function
 from deltaprop.backends.plans import BLOCK, CHUNK, NEAR, PARALLEL_WORK, columns_bytes
 from deltaprop.backends.records import GRADIENT, LEVELS, PRODUCT, WIDTH
 from deltaprop.backends.tiling import digits, groups, panels, shape
@@ -28,18 +26,11 @@ from deltaprop.scalar import Rule
 from deltaprop.subnormals import require_subnormals
 
 
-@cache
-def _callable(where: int, count: int) -> Callable[..., None]:
-    prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * count)
-    function: Callable[..., None] = prototype(where)
-    return function
-
-
 def _call(where: int, *arguments: Any) -> None:
     """A function of integers, given integers and arrays."""
     require_subnormals()
     integers = [x.ctypes.data if isinstance(x, np.ndarray) else x for x in arguments]
-    _callable(where, len(integers))(*integers)
+    function(where, len(integers))(*integers)
 
 
 def _threads(work: int) -> int:

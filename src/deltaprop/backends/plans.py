@@ -14,7 +14,7 @@ import numpy as np
 from deltaprop.activations import IDENTITY
 from deltaprop.backends import team
 from deltaprop.backends.blocks import LINE, Block
-from deltaprop.backends.native import address, making
+from deltaprop.backends.native import address, function, making
 from deltaprop.backends.records import LAYER, LEVELS, PLAN
 from deltaprop.backends.tiling import digits, groups, panels, shape
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Form
@@ -28,6 +28,7 @@ ROOM = 1 << 26
 """Bytes that a part may take which all threads go through together."""
 SMALL_NET = 1 << 18
 """Parameters up to which every thread may have gradients of its own."""
+ROUNDING = float(np.finfo(np.float32).eps)
 CHUNK = 64
 """Samples that go through all layers together, so that they stay in the cache;"""
 LARGE_CHUNK = 256
@@ -265,7 +266,7 @@ class Plan:
     def takes(self, X: Any, Y: Any) -> bool:
         """Whether X and Y are one net's arrays as they are: nothing to check, nothing to convert.
 
-        Rows of probabilities are checked elsewhere, at every call.
+        Rows of probabilities are looked at every time: those that are nearly off are not taken.
         """
         return (
             type(X) is type(Y) is np.ndarray
@@ -277,8 +278,16 @@ class Plan:
             and Y.flags.c_contiguous
             and Y.flags.aligned
             and self.loss is not None
-            and self.loss.link != "softmax"
+            and (self.loss.link != "softmax" or self._are_probabilities(Y))
         )
+
+    def _are_probabilities(self, Y: np.ndarray) -> bool:
+        """Whether every row sums to 1, to within half of what `targets` allows."""
+        farthest = np.empty(1, self.dtype)
+        function(address("kernels.farthest_from_one", self.dtype), 4)(
+            id(Y), self.samples, Y.shape[1], id(farthest)
+        )
+        return bool(farthest[0] < Y.shape[1] * ROUNDING / 2)
 
     def value(
         self,

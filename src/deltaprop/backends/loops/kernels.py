@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.loops.jit import by_address, entry, flushes, record_at
+from deltaprop.backends.loops.jit import by_address, data_of, entry, flushes, record_at
 from deltaprop.backends.loops.outputs import outputs
 from deltaprop.backends.loops.products import Out, Part, Room, products, share
 from deltaprop.backends.loops.sums import sums
 from deltaprop.backends.loops.team import barrier
+from deltaprop.backends.loops.vectors import memory
 from deltaprop.backends.records import GRADIENT, PRODUCT
 from deltaprop.backends.tiling import shape
 from deltaprop.contract import LEAF_SAMPLES
@@ -78,6 +79,25 @@ def column_sums(dtype: np.dtype[Any]) -> Any:
     def run(V, rows, n, nodes, nodes_step, out):  # type: ignore[no-untyped-def]
         leaves = (rows + LEAF_SAMPLES - 1) // LEAF_SAMPLES
         s.columns(V, n * size, n, 0, rows, leaves, nodes, nodes_step, out, 0)
+
+    return run
+
+
+def farthest_from_one(dtype: np.dtype[Any]) -> Any:
+    """(Y, rows, n, out): out = the largest |1 - sum of a row|; Y and out are arrays' objects."""
+    m, size, one = memory(dtype), dtype.itemsize, dtype.type(1)
+
+    @by_address(4)
+    def run(Y, rows, n, out):  # type: ignore[no-untyped-def]
+        y, farthest = data_of(Y), one - one
+        for _ in range(rows):
+            rest = one
+            for _ in range(n):
+                rest = rest - m.read(y)
+                y += size
+            off = rest if rest > 0 else -rest
+            farthest = off if off > farthest else farthest
+        m.write(farthest, data_of(out))
 
     return run
 
