@@ -16,9 +16,9 @@ from deltaprop.activations import Activation
 from deltaprop.backends import reference, team
 from deltaprop.backends.blocks import LINE, Memory
 from deltaprop.backends.native import address, function
-from deltaprop.backends.plans import BLOCK, CHUNK, NEAR, PARALLEL_WORK, columns_bytes
+from deltaprop.backends.plans import CHUNK, PARALLEL_WORK, columns_bytes
 from deltaprop.backends.records import GRADIENT, LEVELS, PRODUCT, WIDTH
-from deltaprop.backends.tiling import digits, groups, panels, shape
+from deltaprop.backends.tiling import BLOCK, NEAR, digits, groups, panels, shape
 from deltaprop.backends.whole import WholeSweeps
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Kernels
 from deltaprop.losses import Loss

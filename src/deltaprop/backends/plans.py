@@ -16,7 +16,7 @@ from deltaprop.backends import team
 from deltaprop.backends.blocks import LINE, Block
 from deltaprop.backends.native import address, function, making
 from deltaprop.backends.records import LAYER, LEVELS, PLAN
-from deltaprop.backends.tiling import digits, groups, panels, shape
+from deltaprop.backends.tiling import BLOCK, NEAR, digits, groups, panels, shape
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Form
 from deltaprop.losses import Loss
 
@@ -33,9 +33,6 @@ CHUNK = 64
 """Samples that go through all layers together, so that they stay in the cache;"""
 LARGE_CHUNK = 256
 """or where the weights do not, so that they are fetched less often."""
-NEAR = 2
-BLOCK = LEAF_SAMPLES << NEAR
-"""Samples of a block, see loops/products.py."""
 
 
 def columns_bytes(dtype: np.dtype[Any]) -> int:
@@ -272,7 +269,6 @@ class Plan:
             type(X) is type(Y) is np.ndarray
             and X.dtype is Y.dtype is self.dtype
             and (X.shape, Y.shape) == self.shapes
-            and X.flags.forc
             and X.flags.c_contiguous
             and X.flags.aligned
             and Y.flags.c_contiguous

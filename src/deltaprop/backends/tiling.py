@@ -8,6 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deltaprop.backends.native import register_bytes
+from deltaprop.contract import LEAF_SAMPLES
+
+NEAR = 2
+"""Digits of a sum over samples that are pending within a block only."""
+BLOCK = LEAF_SAMPLES << NEAR
+"""Samples of a panel that stay in the first cache while the rows of a gradient go by."""
 
 
 class Tiling(NamedTuple):

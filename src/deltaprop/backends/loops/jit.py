@@ -119,23 +119,23 @@ def kernel(dtype: np.dtype[Any], arguments: str) -> Callable[[Any], Any]:
     """
     kinds = {"M": (dtype, 2), "V": (dtype, 1), "T": (dtype, 3)}
     kinds |= {"I": (np.dtype(np.int32), 1), "L": (np.dtype(np.int64), 1)}
-    namespace: dict[str, Any] = {"word": word_at, "flushes": flushes}
+    names: dict[str, Any] = {"word": word_at, "flushes": flushes}
     words = []
     for i, letter in enumerate(arguments):
         words.append(f"word(block + {8 * i})")
         if letter in kinds:
-            namespace[f"array{i}"] = array_at(*kinds[letter])
+            names[f"array{i}"] = array_at(*kinds[letter])
             words[-1] = f"array{i}({words[-1]})"
 
     def decorator(function: Any) -> Any:
-        namespace["function"] = jit(function)
+        names["function"] = jit(function)
         source = (
             "def run(block, thread, threads):\n"
             f"    function({', '.join(words)}, thread, threads)\n"
             "    return flushes()\n"
         )
-        exec(source, namespace)
-        return entry(namespace["run"])
+        exec(source, names)
+        return entry(names["run"])
 
     return decorator
 

@@ -28,17 +28,17 @@ def product(dtype: np.dtype[Any]) -> Any:
     @entry
     def run(block, thread, threads):  # type: ignore[no-untyped-def]
         q = product_at(block, 0)
-        panel = thread
-        while q.transposed and panel < p.panels(q.n):
-            P = q.panels + panel * q.K * width * size
-            p.pack_transposed(q.W, q.K * size, q.K, q.n, panel, P)
-            panel += threads
-        if not q.transposed:
-            first, last = share(q.K, Member(thread, threads))
+        place = Member(thread, threads)
+        first, last = share(p.panels(q.n) if q.transposed else q.K, place)
+        if q.transposed:
+            for panel in range(first, last):
+                P = q.panels + panel * q.K * width * size
+                p.pack_transposed(q.W, q.K * size, q.K, q.n, panel, P)
+        else:
             p.pack(q.W, q.n * size, first, last, q.n, q.K, q.panels)
         barrier(q.team, threads)
         own = q.own + thread * q.next_own
-        i, end = share(q.rows, Member(thread, threads))
+        i, end = share(q.rows, place)
         while i < end:
             rows = min(q.chunk, end - i)
             c = q.c + i * q.n * size

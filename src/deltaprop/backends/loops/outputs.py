@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends.loops.jit import by_address, call, data_of, jit, namespace
-from deltaprop.backends.loops.products import trailing_ones
+from deltaprop.backends.loops.products import added_to, trailing_ones
 from deltaprop.backends.loops.rules import compiled
+from deltaprop.backends.loops.sums import pending
 from deltaprop.backends.loops.vectors import (
     memory,
     splat,
     transposed,
-    vector_add,
     vector_fma,
     vector_subtract,
 )
@@ -65,6 +65,7 @@ def _dots(dtype: np.dtype[Any]) -> Any:
         transposed(dtype),
     )
     zero, line = dtype.type(0), memory(dtype).lanes * dtype.itemsize
+    with_nodes = pending(m.load)
 
     @jit
     def leaf(x, v, step, rows, count, scratch):  # type: ignore[no-untyped-def]
@@ -97,12 +98,7 @@ def _dots(dtype: np.dtype[Any]) -> Any:
                 at = i * step + k * size
                 s = leaf(x + at, v + at, step, left, min(LEAF_FEATURES, n - k), scratch)
                 last = t == leaves - 1
-                node, added = nodes, t if last else t & ~(t + 1)
-                while added:
-                    if added & 1:
-                        s = vector_add(m.load(node), s)
-                    added >>= 1
-                    node += line
+                s = with_nodes(s, nodes, added_to(t, leaves), line)
                 if last:
                     m.store_some(s, e + i * size, left)
                 else:
@@ -172,6 +168,7 @@ def softmax(dtype: np.dtype[Any], log_form: bool) -> Any:
     m, size, lanes = memory(dtype), dtype.itemsize, memory(dtype).lanes
     exp_, log_ = compiled(exp, dtype), compiled(log, dtype)
     zero, lowest = dtype.type(0), dtype.type(-np.inf)
+    with_nodes = pending(m.read)
 
     @jit
     def largest_of(z, n):  # type: ignore[no-untyped-def]
@@ -191,14 +188,8 @@ def softmax(dtype: np.dtype[Any], log_form: bool) -> Any:
             s = zero
             for k in range(t * LEAF_FEATURES, min((t + 1) * LEAF_FEATURES, n)):
                 s = s + m.read(p + k * size)
-            last = t == leaves - 1
-            node, added = nodes, t if last else t & ~(t + 1)
-            while added:
-                if added & 1:
-                    s = m.read(node) + s
-                added >>= 1
-                node += size
-            if not last:
+            s = with_nodes(s, nodes, added_to(t, leaves), size)
+            if t < leaves - 1:
                 m.write(s, nodes + trailing_ones(t) * size)
         return s
 

@@ -18,13 +18,9 @@ import numpy as np
 from deltaprop.backends.loops.jit import jit, namespace
 from deltaprop.backends.loops.tiles import tile
 from deltaprop.backends.loops.vectors import memory, prefetch, splat, transposed
-from deltaprop.backends.tiling import shape
+from deltaprop.backends.tiling import BLOCK, NEAR, shape
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES
 
-NEAR = 2
-"""Digits of a sum over samples that are pending within a block only."""
-BLOCK = LEAF_SAMPLES << NEAR
-"""Samples of a panel that stay in the first cache while the rows of a gradient go by."""
 LINE = 64
 PACKED = 8
 """How often what is packed must be read to be worth it."""
@@ -60,6 +56,12 @@ def trailing_ones(t):  # type: ignore[no-untyped-def]
         t >>= 1
         count += 1
     return count
+
+
+@jit
+def added_to(t, total):  # type: ignore[no-untyped-def]
+    """The digits whose nodes leaf t is added to, as bits: all that wait, for the last of all."""
+    return t if t == total - 1 else t & ~(t + 1)
 
 
 @jit
@@ -149,9 +151,7 @@ def products(dtype: np.dtype[Any]) -> Any:
             columns = min(width, n - panel * width)
             vectors = (columns + lanes - 1) // lanes
             for t in range(leaves):
-                last = t == leaves - 1
-                added = t if last else t & ~(t + 1)
-                digit = trailing_ones(t)
+                last, digit = t == leaves - 1, trailing_ones(t)
                 k = min(LEAF_FEATURES, K - t * LEAF_FEATURES)
                 v = P + (panel * K + t * LEAF_FEATURES) * width * size
                 x_i, c_i = x + t * LEAF_FEATURES * size, c + j
@@ -167,7 +167,7 @@ def products(dtype: np.dtype[Any]) -> Any:
                             width * size,
                             k,
                             nodes + i * levels * tile_bytes,
-                            added,
+                            added_to(t, leaves),
                             0,
                             0,
                             0 if last else nodes + (i * levels + digit) * tile_bytes,
@@ -211,7 +211,7 @@ def products(dtype: np.dtype[Any]) -> Any:
             for s in range(0, samples, LEAF_SAMPLES):
                 t = leaf + s // LEAF_SAMPLES
                 last = t == c.leaves - 1
-                added, digit = t if last else t & ~(t + 1), trailing_ones(t)
+                added, digit = added_to(t, c.leaves), trailing_ones(t)
                 near = digit < NEAR
                 pending = (
                     at.near + digit * tile_bytes if near else far + (digit - NEAR) * tile_bytes

@@ -41,9 +41,7 @@ class Operations:
         self.builder, self.kind = builder, kind
         scalar = getattr(kind, "element", kind)
         integer, self.mantissa, self.bias = INTEGERS[str(scalar)]
-        self.integer = kind if kind is scalar else ir.VectorType(integer, kind.count)
-        if kind is scalar:
-            self.integer = integer
+        self.integer = integer if kind is scalar else ir.VectorType(integer, kind.count)
 
     def table(self) -> dict[str, Callable[..., Any]]:
         """A function for each operation, of values and NumPy's numbers."""

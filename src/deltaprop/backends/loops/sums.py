@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop.backends.loops.jit import fma_rn, jit, namespace
-from deltaprop.backends.loops.products import trailing_ones
+from deltaprop.backends.loops.products import added_to, trailing_ones
 from deltaprop.backends.loops.vectors import (
     BYTES,
     memory,
@@ -20,9 +20,26 @@ from deltaprop.contract import LEAF_SAMPLES
 
 
 @cache
+def pending(read: Any) -> Any:
+    """(s, node, digits, step): the nodes of these digits, as bits, added to s, the lowest first."""
+
+    @jit
+    def added(s, node, digits, step):  # type: ignore[no-untyped-def]
+        while digits:
+            if digits & 1:
+                s = vector_add(read(node), s)
+            digits >>= 1
+            node += step
+        return s
+
+    return added
+
+
+@cache
 def _columns(dtype: np.dtype[Any], length: int) -> Any:
     """(j, ...): the sums of the columns of a vector of so many bytes, from byte j on."""
     m, zero = memory(dtype, length), dtype.type(0)
+    with_nodes = pending(m.load)
 
     @jit
     def leaf(x, step, count, some):  # type: ignore[no-untyped-def]
@@ -39,14 +56,9 @@ def _columns(dtype: np.dtype[Any], length: int) -> Any:
             t = first + i // LEAF_SAMPLES
             last = t == total - 1
             s = leaf(x + i * step + j, step, min(LEAF_SAMPLES, samples - i), some)
-            node, added = nodes + j, t if last else t & ~(t + 1)
-            while added:
-                if added & 1:
-                    s = vector_add(m.load_some(node, some), s)
-                added >>= 1
-                node += nodes_step
+            s = with_nodes(s, nodes + j, added_to(t, total), nodes_step)
             if not last:
-                m.store_some(s, nodes + trailing_ones(t) * nodes_step + j, some)
+                m.store(s, nodes + trailing_ones(t) * nodes_step + j)
                 continue
             if rate:
                 down = vector_negative(m.splat(m.read(rate)))
@@ -60,7 +72,7 @@ def _columns(dtype: np.dtype[Any], length: int) -> Any:
 def sums(dtype: np.dtype[Any]) -> Any:
     """The functions for one dtype."""
     m, size, lanes = memory(dtype), dtype.itemsize, memory(dtype).lanes
-    zero = dtype.type(0)
+    zero, with_nodes = dtype.type(0), pending(m.read)
     vector, vectors, many = _columns(dtype, BYTES), _columns(dtype, 4 * BYTES), 4 * lanes
 
     @jit
@@ -88,12 +100,7 @@ def sums(dtype: np.dtype[Any]) -> Any:
                 s = fma_rn(e_k, m.read(weights + k), s) if weights else s + e_k
             t = first + i // LEAF_SAMPLES
             last = t == total - 1
-            node, added = nodes, t if last else t & ~(t + 1)
-            while added:
-                if added & 1:
-                    s = m.read(node) + s
-                added >>= 1
-                node += size
+            s = with_nodes(s, nodes, added_to(t, total), size)
             m.write(s, error if last else nodes + trailing_ones(t) * size)
 
     @jit
@@ -115,4 +122,4 @@ def sums(dtype: np.dtype[Any]) -> Any:
             stride *= 2
         add(nodes, nodes + stride * step, count, root)
 
-    return namespace(columns=columns, errors=errors, tree=tree, add=add)
+    return namespace(columns=columns, errors=errors, tree=tree)

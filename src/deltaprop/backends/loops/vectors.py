@@ -108,9 +108,7 @@ def load_some(typing_context, x, i, j, count):  # type: ignore[no-untyped-def]
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         *place, count_ = args
         address = _vector_at(builder, found, _address(context, builder, x, *place))
-        align, mask = INT32(x.dtype.bitwidth // 8), _first(builder, found, count_)
-        zeros = ir.Constant(found.kind, [0.0] * found.lanes)
-        return _masked(builder, "load", found, found.kind, address, align, mask, zeros)
+        return _load_some(builder, found, address, count_)
 
     return found(x, types.intp, types.intp, types.intp), code
 
