@@ -15,14 +15,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import from_dtype
+from numba.core import types
 from numba.extending import intrinsic
 
 from deltaprop.backends.loops.rules import constant, function
+from deltaprop.backends.loops.vectors import (
+    fetch,
+    first_lanes,
+    masked_load,
+    masked_store,
+    splatted,
+    vector,
+)
 from deltaprop.backends.tiling import shape
 
 WORD = ir.IntType(64)
-INT32 = ir.IntType(32)
+FIRST = 3
+"""The cache that is nearest, to LLVM."""
 REALS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
 
 
@@ -64,7 +74,8 @@ class _Emitter:
 
     def __init__(self, module: Any, name: str, dtype: np.dtype[Any], rows: int, vectors: int):
         self.real, self.shape = REALS[dtype.name], shape(dtype)
-        self.kind = ir.VectorType(self.real, self.shape.lanes)
+        self.type = vector(from_dtype(dtype), self.bytes_of_vector)
+        self.kind = self.type.kind
         self.rows, self.vectors = rows, vectors
         self.places = [(i, j) for i in range(rows) for j in range(vectors)]
         kind = ir.FunctionType(ir.VoidType(), [WORD] * len(Tile._fields))
@@ -83,12 +94,6 @@ class _Emitter:
 
     def fma(self, *xyz: Any) -> Any:
         return function(self.builder, "fma", self.kind, *xyz)
-
-    def splat(self, x: Any) -> Any:
-        nothing = ir.Constant(self.kind, ir.Undefined)
-        first = self.builder.insert_element(nothing, x, INT32(0))
-        zeros = ir.Constant(ir.VectorType(INT32, self.kind.count), [0] * self.kind.count)
-        return self.builder.shuffle_vector(first, nothing, zeros)
 
     def emit(self, by_rows: bool) -> None:
         args = self.args
@@ -144,7 +149,7 @@ class _Emitter:
         row = [self.load(v, j * self.kind.count * size, self.kind) for j in range(self.vectors)]
         new = []
         for i in range(self.rows):
-            x_i = self.splat(self.load(x, steps[i], self.real))
+            x_i = splatted(self.builder, self.type, self.load(x, steps[i], self.real))
             new += [
                 self.fma(x_i, row[j], blocks[3][i * self.vectors + j]) for j in range(self.vectors)
             ]
@@ -166,19 +171,13 @@ class _Emitter:
             digit = builder.cttz(args.far_added, ir.IntType(1)(1))
             node = builder.add(args.far, builder.mul(digit, WORD(self.shape.bytes)))
             for q in range(len(self.places)):
-                self.prefetch(node, q * self.bytes_of_vector)
+                fetch(builder, builder.add(node, WORD(q * self.bytes_of_vector)), FIRST)
         with builder.if_then(builder.icmp_unsigned("!=", args.rate, zero)):
             row = args.c
             for i, j in self.places:
                 if i and not j:
                     row = builder.add(row, args.c_step)
-                self.prefetch(row, j * self.bytes_of_vector)
-
-    def prefetch(self, address: Any, offset: int) -> None:
-        where = self.pointer(address, offset, ir.IntType(8))
-        called = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
-        prefetch = cgutils.get_or_insert_function(self.builder.module, called, "llvm.prefetch.p0")
-        self.builder.call(prefetch, [where, INT32(0), INT32(3), INT32(1)])
+                fetch(builder, builder.add(row, WORD(j * self.bytes_of_vector)), FIRST)
 
     def add_nodes(self, sums: list[Any], nodes: Any, added: Any) -> list[Any]:
         """The pending nodes of the digits in `added`, lowest first: node + sum."""
@@ -212,7 +211,7 @@ class _Emitter:
         steps = builder.icmp_unsigned("!=", args.rate, WORD(0))
         with builder.if_else(steps) as (then, otherwise):
             with then:
-                eta = self.splat(self.load(args.rate, 0, self.real))
+                eta = splatted(self.builder, self.type, self.load(args.rate, 0, self.real))
                 self.store(masks, lambda q, old: self.fma(builder.fneg(eta), sums[q], old))
             with otherwise:
                 biased = builder.icmp_unsigned("!=", args.bias, WORD(0))
@@ -225,26 +224,12 @@ class _Emitter:
 
     def mask(self, j: int) -> Any:
         """The lanes of vector j that are columns of the result."""
-        builder, count = self.builder, self.kind.count
-        lanes = ir.VectorType(INT32, count)
-        left = builder.trunc(builder.sub(self.args.columns, WORD(j * count)), INT32)
-        nothing = ir.Constant(lanes, ir.Undefined)
-        limit = builder.insert_element(nothing, left, INT32(0))
-        limit = builder.shuffle_vector(limit, nothing, ir.Constant(lanes, [0] * count))
-        return builder.icmp_signed("<", ir.Constant(lanes, list(range(count))), limit)
+        left = self.builder.sub(self.args.columns, WORD(j * self.kind.count))
+        return first_lanes(self.builder, self.type, left)
 
     def masked_load(self, address: Any, j: int, mask: Any) -> Any:
         where = self.pointer(address, j * self.bytes_of_vector, self.kind)
-        zeros = constant(self.kind, 0.0)
-        return self.masked("load", self.kind, where, INT32(self.shape.size), mask, zeros)
-
-    def masked(self, name: str, result: Any, *args: Any) -> Any:
-        called = ir.FunctionType(result, [x.type for x in args])
-        bits = 8 * self.shape.size
-        name = f"llvm.masked.{name}.v{self.kind.count}f{bits}.p0"
-        return self.builder.call(
-            cgutils.get_or_insert_function(self.builder.module, called, name), args
-        )
+        return masked_load(self.builder, self.type, where, mask)
 
     def store(self, masks: list[Any], result: Any, reads: bool = True) -> None:
         """c = result(q, c) for every vector q of the tile."""
@@ -254,8 +239,7 @@ class _Emitter:
                 row = self.builder.add(row, self.args.c_step)
             old = self.masked_load(row, j, masks[j]) if reads else None
             where = self.pointer(row, j * self.bytes_of_vector, self.kind)
-            align = INT32(self.shape.size)
-            self.masked("store", ir.VoidType(), result(q, old), where, align, masks[j])
+            masked_store(self.builder, self.type, result(q, old), where, masks[j])
 
 
 def _table(module: Any, dtype: np.dtype[Any], by_rows: bool) -> Any:

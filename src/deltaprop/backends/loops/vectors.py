@@ -16,6 +16,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
 from deltaprop.backends.loops.jit import namespace
+from deltaprop.backends.loops.rules import function
 
 BYTES = 64
 REALS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
@@ -58,19 +59,12 @@ def _vector_at(builder: Any, vector_type: Vector, address: Any) -> Any:
     return builder.bitcast(address, vector_type.kind.as_pointer())
 
 
-def _splat(builder: Any, vector_type: Vector, x: Any) -> Any:
+def splatted(builder: Any, vector_type: Vector, x: Any) -> Any:
     """A vector of one number."""
     nothing = ir.Constant(vector_type.kind, ir.Undefined)
     first = builder.insert_element(nothing, x, INT32(0))
     zeros = ir.Constant(ir.VectorType(INT32, vector_type.lanes), [0] * vector_type.lanes)
     return builder.shuffle_vector(first, nothing, zeros)
-
-
-def _fma(builder: Any, vector_type: Vector, *xyz: Any) -> Any:
-    kind = vector_type.kind
-    name = f"llvm.fma.v{vector_type.lanes}f{vector_type.real.bitwidth}"
-    called = ir.FunctionType(kind, [kind] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, called, name), xyz)
 
 
 @intrinsic
@@ -85,7 +79,7 @@ def load(typing_context, x, i, j):  # type: ignore[no-untyped-def]
     return found(x, types.intp, types.intp), code
 
 
-def _first(builder: Any, vector_type: Vector, count: Any) -> Any:
+def first_lanes(builder: Any, vector_type: Vector, count: Any) -> Any:
     """The mask of the first `count` lanes."""
     lanes = ir.VectorType(INT32, vector_type.lanes)
     nothing = ir.Constant(lanes, ir.Undefined)
@@ -98,6 +92,19 @@ def _masked(builder: Any, name: str, vector_type: Vector, result: Any, *args: An
     called = ir.FunctionType(result, [x.type for x in args])
     name = f"llvm.masked.{name}.v{vector_type.lanes}f{vector_type.real.bitwidth}.p0"
     return builder.call(cgutils.get_or_insert_function(builder.module, called, name), args)
+
+
+def masked_load(builder: Any, vector_type: Vector, address: Any, mask: Any) -> Any:
+    """The vector there; lanes that the mask leaves out are 0, and what lies there is not read."""
+    align = INT32(vector_type.real.bitwidth // 8)
+    zeros = ir.Constant(vector_type.kind, [0.0] * vector_type.lanes)
+    return _masked(builder, "load", vector_type, vector_type.kind, address, align, mask, zeros)
+
+
+def masked_store(builder: Any, vector_type: Vector, value: Any, address: Any, mask: Any) -> None:
+    """The lanes of a value that the mask names."""
+    align = INT32(vector_type.real.bitwidth // 8)
+    _masked(builder, "store", vector_type, ir.VoidType(), value, address, align, mask)
 
 
 @intrinsic
@@ -132,8 +139,7 @@ def store_some(typing_context, v, x, i, j, count):  # type: ignore[no-untyped-de
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value, *place, count_ = args
         address = _vector_at(builder, v, _address(context, builder, x, *place))
-        align, mask = INT32(x.dtype.bitwidth // 8), _first(builder, v, count_)
-        _masked(builder, "store", v, ir.VoidType(), value, address, align, mask)
+        masked_store(builder, v, value, address, first_lanes(builder, v, count_))
         return context.get_dummy_value()
 
     return types.void(v, x, types.intp, types.intp, types.intp), code
@@ -145,7 +151,7 @@ def splat(typing_context, x):  # type: ignore[no-untyped-def]
     found = vector(x)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _splat(builder, found, args[0])
+        return splatted(builder, found, args[0])
 
     return found(x), code
 
@@ -155,7 +161,7 @@ def vector_fma(typing_context, x, y, z):  # type: ignore[no-untyped-def]
     """x * y + z, lane by lane, rounded once."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _fma(builder, x, *args)
+        return function(builder, "fma", x.kind, *args)
 
     return x(x, x, x), code
 
@@ -221,7 +227,7 @@ def chain(typing_context, d, j, a, source, e, last, i, s):  # type: ignore[no-un
             rows.append(builder.load(_vector_at(builder, s, address), align=size))
         for k, column in enumerate(_transpose(builder, s, rows)):
             number = builder.load(_address(context, builder, d, d_, j_, builder.add(i_, intp(k))))
-            chain_ = _fma(builder, s, _splat(builder, s, number), column, chain_)
+            chain_ = function(builder, "fma", s.kind, splatted(builder, s, number), column, chain_)
         return chain_
 
     return s(d, types.intp, a, source, *integers, types.intp, s), code
@@ -230,15 +236,20 @@ def chain(typing_context, d, j, a, source, e, last, i, s):  # type: ignore[no-un
 # Memory by its address, and what is in it.
 
 
+def fetch(builder: Any, address: Any, locality: int) -> None:
+    """Has a cache fetch the line there to read it: the first one at 3, the second at 2."""
+    where = builder.inttoptr(address, ir.IntType(8).as_pointer())
+    called = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
+    prefetch = cgutils.get_or_insert_function(builder.module, called, "llvm.prefetch.p0")
+    builder.call(prefetch, [where, INT32(0), INT32(locality), INT32(1)])
+
+
 @intrinsic
 def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
     """Has the second cache fetch the line there."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        where = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-        called = ir.FunctionType(ir.VoidType(), [where.type, INT32, INT32, INT32])
-        fetch = cgutils.get_or_insert_function(builder.module, called, "llvm.prefetch.p0")
-        builder.call(fetch, [where, INT32(0), INT32(2), INT32(1)])
+        fetch(builder, args[0], 2)
         return context.get_dummy_value()
 
     return types.void(types.intp), code
@@ -264,7 +275,7 @@ def memory(dtype: np.dtype[Any], length: int = BYTES) -> Any:
     @intrinsic
     def splat(typing_context, x):  # type: ignore[no-untyped-def]
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return _splat(builder, found, args[0])
+            return splatted(builder, found, args[0])
 
         return found(real), code
 
@@ -286,8 +297,8 @@ def memory(dtype: np.dtype[Any], length: int = BYTES) -> Any:
     @intrinsic
     def store_some(typing_context, v, address, count):  # type: ignore[no-untyped-def]
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            mask, where = _first(builder, found, args[2]), at(builder, args[1], found.kind)
-            _masked(builder, "store", found, ir.VoidType(), args[0], where, INT32(size), mask)
+            mask, where = first_lanes(builder, found, args[2]), at(builder, args[1], found.kind)
+            masked_store(builder, found, args[0], where, mask)
             return context.get_dummy_value()
 
         return types.void(v, types.intp, types.intp), code
@@ -321,10 +332,8 @@ def memory(dtype: np.dtype[Any], length: int = BYTES) -> Any:
 
 
 def _load_some(builder: Any, vector_type: Vector, address: Any, count: Any) -> Any:
-    align = INT32(vector_type.real.bitwidth // 8)
-    zeros = ir.Constant(vector_type.kind, [0.0] * vector_type.lanes)
-    mask = _first(builder, vector_type, count)
-    return _masked(builder, "load", vector_type, vector_type.kind, address, align, mask, zeros)
+    mask = first_lanes(builder, vector_type, count)
+    return masked_load(builder, vector_type, address, mask)
 
 
 @cache
