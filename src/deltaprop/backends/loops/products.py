@@ -22,8 +22,12 @@ from deltaprop.backends.tiling import BLOCK, NEAR, shape
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES
 
 LINE = 64
+WRITTEN = 3
+"""The last leaves of a sum, in which the rows that it will change are fetched."""
 PACKED = 8
 """How often what is packed must be read to be worth it."""
+AHEAD = 8
+"""How many vectors before it is packed a row is fetched: many rows at once are too many streams."""
 FEW = 64
 """Numbers of a panel that are sooner copied one by one than transposed in blocks."""
 
@@ -82,7 +86,7 @@ def products(dtype: np.dtype[Any]) -> Any:
     by_rows, by_columns = tile(dtype, True), tile(dtype, False)
     load_some, store = memory_of.load_some, memory_of.store
     read, write, zero = memory_of.read, memory_of.write, dtype.type(0)
-    long = memory_of.lanes
+    long, half = memory_of.lanes, width * size // 2
 
     @jit
     def zeros():  # type: ignore[no-untyped-def]
@@ -100,14 +104,13 @@ def products(dtype: np.dtype[Any]) -> Any:
     @jit
     def pack(W, step, first, last, n, K, P):  # type: ignore[no-untyped-def]
         """Rows first, ..., last - 1 of W (K, n) in every panel of P; columns beyond n are 0."""
-        source = W + first * step
-        for k in range(first, last):
-            target = P + k * width * size
-            for j in range(0, n, width):
+        for j in range(0, n, width):
+            source, target = W + first * step + j * size, P + (j * K + first * width) * size
+            for _ in range(first, last):
                 for i in range(0, width, long):
-                    store(load_some(source + (j + i) * size, n - j - i), target + i * size)
-                target += K * width * size
-            source += step
+                    store(load_some(source + i * size, n - j - i), target + i * size)
+                source += step
+                target += width * size
 
     @jit
     def pack_transposed(W, step, K, n, panel, P):  # type: ignore[no-untyped-def]
@@ -122,6 +125,8 @@ def products(dtype: np.dtype[Any]) -> Any:
                     write(read(source + j * step + k * size), P + (k * width + j) * size)
             return
         for k in range(0, K, long):
+            for j in range(count):
+                prefetch(source + j * step + (k + AHEAD * long) * size)
             for j in range(0, width, long):
                 transpose(
                     source + j * step + k * size,
@@ -131,13 +136,6 @@ def products(dtype: np.dtype[Any]) -> Any:
                     P + (k * width + j) * size,
                     width * size,
                 )
-
-    @jit
-    def fetch_share(v, i, below):  # type: ignore[no-untyped-def]
-        """Tile i's share of a leaf of a panel that is needed next."""
-        count = LEAF_FEATURES * width * size // below
-        for at in range(i * count, (i + 1) * count, LINE):
-            prefetch(v + at)
 
     @jit
     def rows_product(x, x_step, rows, K, P, n, bias, c, c_step, nodes):  # type: ignore[no-untyped-def]
@@ -155,6 +153,8 @@ def products(dtype: np.dtype[Any]) -> Any:
                 k = min(LEAF_FEATURES, K - t * LEAF_FEATURES)
                 v = P + (panel * K + t * LEAF_FEATURES) * width * size
                 x_i, c_i = x + t * LEAF_FEATURES * size, c + j
+                following = v + k * width * size
+                fetched = width * size // below if k == LEAF_FEATURES else 0
                 for i in range(below):
                     high = height + 1 if i < extra else height
                     by_rows(
@@ -176,12 +176,12 @@ def products(dtype: np.dtype[Any]) -> Any:
                             columns,
                             bias + j if bias else 0,
                             0,
+                            following + i * k * fetched,
+                            fetched,
                         ),
                     )
                     x_i += high * x_step
                     c_i += high * c_step
-                    if k == LEAF_FEATURES:
-                        fetch_share(v + k * width * size, i, below)
 
     @jit
     def pack_block(d, step, n, samples, packed):  # type: ignore[no-untyped-def]
@@ -199,8 +199,26 @@ def products(dtype: np.dtype[Any]) -> Any:
             row += high
 
     @jit
-    def block_of_columns(d, a, c, at, leaf, samples):  # type: ignore[no-untyped-def]
-        """One panel of c for the samples of a block, the first of which are leaf number `leaf`."""
+    def soon(t, i, v, far, c, following):  # type: ignore[no-untyped-def]
+        """What tile i fetches in leaf t: what its sums will be added to, or some of the next panel.
+
+        That is an address for the first sample, and a step from one to the next.
+        """
+        if added_to(t, c.leaves) >> NEAR & 1:
+            return far, tile_bytes // LEAF_SAMPLES
+        if t >= c.leaves - WRITTEN:
+            return c.address + (t & 1) * half, c.step
+        if t % (1 << NEAR) == 0 and i < 2 << NEAR:
+            k = (i >> 1) * LEAF_SAMPLES
+            return following.address + k * following.step + (i & 1) * half, following.step
+        return v, 0
+
+    @jit
+    def block_of_columns(d, a, following, c, at, leaf, samples):  # type: ignore[no-untyped-def]
+        """One panel of c for the samples of a block, the first of which are leaf number `leaf`.
+
+        `following` are the rows of the next panel.
+        """
         vectors = (c.columns + lanes - 1) // lanes
         height, extra = d.columns // d.groups, d.columns % d.groups
         row = 0
@@ -216,13 +234,16 @@ def products(dtype: np.dtype[Any]) -> Any:
                 pending = (
                     at.near + digit * tile_bytes if near else far + (digit - NEAR) * tile_bytes
                 )
+                v = a.address + s * a.step
+                c_i = Result(c.address + row * c.step, c.step, c.columns, c.leaves, c.rate)
+                ahead, ahead_step = soon(t, i, v, far, c_i, following)
                 by_columns(
                     high,
                     vectors,
                     (
                         x + s * d.step,
                         d.step,
-                        a.address + s * a.step,
+                        v,
                         a.step,
                         min(LEAF_SAMPLES, samples - s),
                         at.near,
@@ -230,11 +251,13 @@ def products(dtype: np.dtype[Any]) -> Any:
                         far,
                         added >> NEAR,
                         0 if last else pending,
-                        c.address + row * c.step,
-                        c.step,
+                        c_i.address,
+                        c_i.step,
                         c.columns,
                         0,
                         c.rate,
+                        ahead,
+                        ahead_step,
                     ),
                 )
             row += high
@@ -262,7 +285,9 @@ def products(dtype: np.dtype[Any]) -> Any:
                 address = out.address + j * width * size
                 c = Result(address, out.step, columns, part.leaves, out.rate)
                 nodes = Nodes(at.near, at.far + j * below * levels * tile_bytes, levels)
-                block_of_columns(d_block, v, c, nodes, part.leaf + start // LEAF_SAMPLES, samples)
+                following = Rows(a + start * a_step + (j + 1) * width * size, a_step)
+                leaf = part.leaf + start // LEAF_SAMPLES
+                block_of_columns(d_block, v, following, c, nodes, leaf, samples)
 
     @jit
     def share_of_columns(d, d_step, n, a, a_step, n_in, out, at, part, exact, place):  # type: ignore[no-untyped-def]

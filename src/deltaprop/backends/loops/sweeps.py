@@ -74,7 +74,10 @@ def _packing(dtype: np.dtype[Any]) -> Any:
 
     @jit
     def pack(plan, layers, parameters, place):  # type: ignore[no-untyped-def]
-        """This thread's units' rows of every W: in panels of W^T, and of W on delta's way down."""
+        """This thread's units' rows of every W: in panels of W^T, and of W on delta's way down.
+
+        Each panel's rows go both ways while they are in the cache.
+        """
         for l in range(1, plan.layers + 1):
             layer = layer_of(layers, l)
             W, n_in, n = parameters + layer.W, layer.inputs, layer.units
@@ -82,10 +85,9 @@ def _packing(dtype: np.dtype[Any]) -> Any:
             for panel in range(first, last):
                 P = place.panels + layer.forward + panel * n_in * width * size
                 p.pack_transposed(W, n_in * size, n_in, n, panel, P)
-            if l > 1 and layer.backward >= 0:
-                first, last = share(n, place)
-                P = place.panels + layer.backward
-                p.pack(W, n_in * size, first, last, n_in, n, P)
+                if l > 1 and layer.backward >= 0:
+                    unit, end = panel * width, min((panel + 1) * width, n)
+                    p.pack(W, n_in * size, unit, end, n_in, n, place.panels + layer.backward)
 
     return pack
 

@@ -67,6 +67,9 @@ class Tile(NamedTuple):
     """Numbers added to every row of the result, or 0."""
     rate: Any
     """Where eta is, or 0: with it the result is c <- fma(-eta, sum, c)."""
+    ahead: Any
+    """What is needed soon: each term has its cache line fetched, there for the first one."""
+    ahead_step: Any
 
 
 class _Emitter:
@@ -97,7 +100,6 @@ class _Emitter:
 
     def emit(self, by_rows: bool) -> None:
         args = self.args
-        self.fetch_ahead()
         sums = self.add_nodes(self.leaf(by_rows), args.near, args.near_added)
         sums = self.add_nodes(sums, args.far, args.far_added)
         pending = self.builder.icmp_unsigned("!=", args.pending, WORD(0))
@@ -145,7 +147,8 @@ class _Emitter:
         ]
         zeros = [constant(self.kind, 0.0)] * len(self.places)
         blocks = self.loop(zeros, builder.icmp_signed(">", args.k, WORD(0)))
-        k, x, v = (builder.phi(WORD) for _ in range(3))
+        k, x, v, ahead = (builder.phi(WORD) for _ in range(4))
+        fetch(builder, ahead, FIRST)
         row = [self.load(v, j * self.kind.count * size, self.kind) for j in range(self.vectors)]
         new = []
         for i in range(self.rows):
@@ -158,26 +161,12 @@ class _Emitter:
             (k, args.k, left),
             (x, args.x, builder.add(x, WORD(size) if by_rows else args.x_step)),
             (v, args.v, builder.add(v, args.v_step)),
+            (ahead, args.ahead, builder.add(ahead, args.ahead_step)),
         )
         for phi, start, following in advance:
             phi.add_incoming(start, blocks[0])
             phi.add_incoming(following, builder.block)
         return self.repeat(blocks, zeros, new, builder.icmp_signed(">", left, WORD(0)))
-
-    def fetch_ahead(self) -> None:
-        """What the sums will be added to comes from afar: it is on its way while they are made."""
-        builder, args, zero = self.builder, self.args, WORD(0)
-        with builder.if_then(builder.icmp_unsigned("!=", args.far_added, zero)):
-            digit = builder.cttz(args.far_added, ir.IntType(1)(1))
-            node = builder.add(args.far, builder.mul(digit, WORD(self.shape.bytes)))
-            for q in range(len(self.places)):
-                fetch(builder, builder.add(node, WORD(q * self.bytes_of_vector)), FIRST)
-        with builder.if_then(builder.icmp_unsigned("!=", args.rate, zero)):
-            row = args.c
-            for i, j in self.places:
-                if i and not j:
-                    row = builder.add(row, args.c_step)
-                fetch(builder, builder.add(row, WORD(j * self.bytes_of_vector)), FIRST)
 
     def add_nodes(self, sums: list[Any], nodes: Any, added: Any) -> list[Any]:
         """The pending nodes of the digits in `added`, lowest first: node + sum."""
@@ -232,14 +221,21 @@ class _Emitter:
         return masked_load(self.builder, self.type, where, mask)
 
     def store(self, masks: list[Any], result: Any, reads: bool = True) -> None:
-        """c = result(q, c) for every vector q of the tile."""
-        row = self.args.c
-        for q, (i, j) in enumerate(self.places):
-            if i and not j:
-                row = self.builder.add(row, self.args.c_step)
-            old = self.masked_load(row, j, masks[j]) if reads else None
-            where = self.pointer(row, j * self.bytes_of_vector, self.kind)
-            masked_store(self.builder, self.type, result(q, old), where, masks[j])
+        """c = result(q, c) for every vector q of the tile.
+
+        All of c is read before any is written: a load whose address ends like that of a store
+        under way waits for it, and so end all of a column where rows are pages apart.
+        """
+        builder, old = self.builder, [None] * len(self.places)
+        rows = [self.args.c]
+        for _ in range(self.rows - 1):
+            rows.append(builder.add(rows[-1], self.args.c_step))
+        if reads:
+            old = [self.masked_load(rows[i], j, masks[j]) for i, j in self.places]
+        new = [result(q, c) for q, c in enumerate(old)]
+        for value, (i, j) in zip(new, self.places):
+            where = self.pointer(rows[i], j * self.bytes_of_vector, self.kind)
+            masked_store(builder, self.type, value, where, masks[j])
 
 
 def _table(module: Any, dtype: np.dtype[Any], by_rows: bool) -> Any:
