@@ -11,8 +11,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,11 @@ import numpy as np
 
 import deltaprop as dp
 from deltaprop.peers.machine import description, versions
+from deltaprop.peers.rounds import in_turns
 
 NETS = (((2, 3, 1), 4), ((4, 8, 2), 16), ((8, 16, 16, 4), 32))
 MEMBERS = 256
+SECONDS = 4.0
 FIRST = """
 import time
 start = time.perf_counter()
@@ -34,19 +34,6 @@ net = dp.MLP([784, 256, 10], backend="cpu")
 net.value_and_grad(np.ones((128, 784), "float32"), np.ones((128, 10), "float32"))
 print(imported - start, time.perf_counter() - start)
 """
-
-
-def medians(calls: list[Callable[[], object]], rounds: int = 60) -> list[float]:
-    """The median time of each, taken in turns."""
-    times: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        call()
-    for _ in range(rounds):
-        for call, spent in zip(calls, times):
-            start = time.perf_counter()
-            call()
-            spent.append(time.perf_counter() - start)
-    return [statistics.median(spent) for spent in times]
 
 
 def ensemble(sizes: tuple[int, ...], m: int) -> dict[str, Any]:
@@ -63,8 +50,9 @@ def ensemble(sizes: tuple[int, ...], m: int) -> dict[str, Any]:
     gradients = together.value_and_grad(X, Y)[1].flat
     if gradients.tobytes() != np.stack(one_by_one()).tobytes():
         raise click.ClickException("a member's gradient is not that of the net alone")
-    times = medians([lambda: together.value_and_grad(X, Y), one_by_one])
-    return {"sizes": sizes, "batch": m, "ensemble": times[0], "loop": times[1]}
+    calls = {"ensemble": lambda: together.value_and_grad(X, Y), "loop": one_by_one}
+    times = {name: statistics.median(spent) for name, spent in in_turns(calls, SECONDS).items()}
+    return {"sizes": sizes, "batch": m, **times}
 
 
 def first_gradient(rounds: int = 7) -> dict[str, float]:

@@ -111,7 +111,7 @@ def test_threads_wait_for_each_other(way: Way) -> None:
             plan.run(net.parameters, X, Y, None, gradient)
         waited = ctypes.c_int64.from_address(passed).value - before
         parts = -(-task.m // plan.part)
-        each = 1 if plan.members > 1 else 3 if plan.blocks > 1 else 2 + 2 * parts
+        each = 0 if plan.members > 1 else 3 if plan.blocks > 1 else 2 + 2 * parts
         assert waited == (each if plan.threads > 1 else 0)
 
 

@@ -22,6 +22,8 @@ from deltaprop.losses import Loss
 
 PARALLEL_WORK = 1 << 20
 """Multiplications that a thread must have to be worth waking."""
+LAYER_WORK = 1 << 13
+"""Multiplications in the time that a layer of a member takes however small it is."""
 CACHE = 3 << 18
 """Bytes that a thread's part of a batch may take: they stay in its second cache."""
 ROOM = 1 << 26
@@ -105,6 +107,8 @@ class Plan:
     def _share_work(self) -> None:
         """Threads, and the blocks, parts and chunks that samples are taken in."""
         work = self.form.work * self.samples * self.members
+        if self.members > 1:
+            work += LAYER_WORK * len(self.form.activations) * self.members
         threads = max(1, min(self.at_most, work // PARALLEL_WORK))
         leaves = -(-self.samples // LEAF_SAMPLES)
         block = leaves
@@ -335,6 +339,6 @@ class Plan:
         errors = np.empty(self.members, self.dtype)
         scale = self.delta_scale if delta_scale is None and self.gradient else delta_scale
         block.fill(parameters, X, Y, weights, gradient, outputs, errors, rate, scale)
-        team.run(block.sweep, block.where, block.threads)
+        team.run(block.sweep, block.where, block.threads, self.members > 1)
         free.append(block)
         return errors

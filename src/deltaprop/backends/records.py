@@ -116,4 +116,8 @@ WIDTH = 1024
 ARRIVED, PASSED, JOB, ENTRY, BLOCK, PENDING, STATUS, SLEEPERS, MUTEX, CONDITION, CORE = (
     64 * i for i in (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12)
 )
+INSIDE, TICKET = (64 * i for i in (13, 14))
 """Where the words of a team are; a mutex and a condition of POSIX need up to two lines."""
+
+OPEN = 1 << 15
+"""Added to the threads of a job that each of them may join until it is over; see loops/team.py."""

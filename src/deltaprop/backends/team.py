@@ -16,7 +16,7 @@ from threading import Lock
 import numpy as np
 
 from deltaprop.backends.native import address, has_threads, make_ready
-from deltaprop.backends.records import CONDITION, MUTEX
+from deltaprop.backends.records import CONDITION, MUTEX, OPEN
 from deltaprop.subnormals import SubnormalsFlushedError
 
 ANY = np.dtype("float64")
@@ -57,11 +57,11 @@ class _Team:
                 return False
         return True
 
-    def run(self, where: int, block: int, threads: int) -> int:
+    def run(self, where: int, block: int, threads: int, is_open: bool = False) -> int:
         """A job by so many threads, or by one where the system gives no more."""
         if not self.grow(threads):
             return function(where)(block, 0, 1)
-        job = (ctypes.c_int64 * 4)(self.where, where, block, threads)
+        job = (ctypes.c_int64 * 4)(self.where, where, block, threads + is_open * OPEN)
         return function(address("team.lead", ANY))(ctypes.addressof(job), 0, 1)
 
 
@@ -113,15 +113,16 @@ def _checked(name: str, count: object) -> int:
     return min(int(count), 1024)
 
 
-def run(where: int, block: int, threads: int = 1) -> None:
-    """An entry on its block, by up to `threads` threads.
+def run(where: int, block: int, threads: int = 1, is_open: bool = False) -> None:
+    """An entry on its block, by up to `threads` threads; in an open job by those that come in time.
 
-    Raises `SubnormalsFlushedError` if one of them flushes subnormal numbers to zero.
+    Raises `SubnormalsFlushedError` if one of them flushes subnormal numbers to zero; such a
+    helper does not come to an open job.
     """
     team = _team
     if threads > 1 and has_threads() and team.lock.acquire(blocking=False):
         try:
-            status = team.run(where, block, threads)
+            status = team.run(where, block, threads, is_open)
         finally:
             team.lock.release()
     else:

@@ -29,13 +29,15 @@ from deltaprop.backends.loops.jit import (
 from deltaprop.backends.loops.outputs import outputs
 from deltaprop.backends.loops.products import Out, Part, Room, products, share
 from deltaprop.backends.loops.sums import sums
-from deltaprop.backends.loops.team import barrier, look, put
+from deltaprop.backends.loops.team import barrier, look, put, tickets
 from deltaprop.backends.loops.vectors import memory
 from deltaprop.backends.records import LAYER, PLAN, STATUS
 from deltaprop.backends.tiling import shape
 from deltaprop.contract import LEAF_SAMPLES
 
 layer_of = record_at(LAYER)
+DEALS = 8
+"""How many times a thread comes for members of an ensemble, where all come as often."""
 
 Batch = namedtuple("Batch", "X Y weights samples parameters gradient outputs rate")
 """One net's data and numbers, by their addresses."""
@@ -292,14 +294,25 @@ def _jobs(dtype: np.dtype[Any]) -> Any:
         run(plan, layers, batch, place, numbers_of(plan.errors))
 
     @jit
-    def members(plan, layers, place):  # type: ignore[no-untyped-def]
-        """Each thread has nets of its own."""
+    def some_members(plan, layers, place, first, end):  # type: ignore[no-untyped-def]
+        """Nets first, ..., end - 1 of an ensemble."""
         alone = Place(place.room, place.own, place.panels, 0, 1)
-        first, end = share(plan.members, place)
         for e in range(first, end):
             batch = member(plan, e)
             pack(plan, layers, batch.parameters, alone)
             run(plan, layers, batch, alone, numbers_of(plan.errors) + e * size)
+
+    @jit
+    def members(plan, layers, place):  # type: ignore[no-untyped-def]
+        """Each thread has nets of its own: all of them, or in an open job some by some."""
+        if place.threads == 1:
+            some_members(plan, layers, place, 0, plan.members)
+            return
+        some = max(1, plan.members // (DEALS * place.threads))
+        first = tickets(plan.team, some)
+        while first < plan.members:
+            some_members(plan, layers, place, first, min(first + some, plan.members))
+            first = tickets(plan.team, some)
 
     @jit
     def blocks(plan, layers, place):  # type: ignore[no-untyped-def]
@@ -361,11 +374,14 @@ def sweep(dtype: np.dtype[Any]) -> Any:
     def run(block, thread, threads):  # type: ignore[no-untyped-def]
         plan, layers = plan_at(block, 0), block + plan_bytes
         place = jobs.place_of(plan, thread, threads)
+        if plan.members > 1:
+            if flushes():
+                return FLUSHED
+            jobs.members(plan, layers, place)
+            return KEPT
         if flushed_anywhere(plan, place):
             return FLUSHED
-        if plan.members > 1:
-            jobs.members(plan, layers, place)
-        elif plan.blocks > 1:
+        if plan.blocks > 1:
             jobs.blocks(plan, layers, place)
         else:
             jobs.cooperate(plan, layers, place)

@@ -3,6 +3,9 @@
 The team is a piece of memory; each of its words lies on a cache line of its own. A job is an
 entry and its block. Who waits spins for a while, then sleeps: a loop that calls again at once
 finds its helpers awake.
+
+A job is for so many threads, which meet at barriers; or it is open: whoever comes takes tickets
+until there are none, and the leader, who begins at once, waits only for those who came.
 """
 
 from __future__ import annotations
@@ -15,26 +18,31 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from deltaprop.backends.loops.jit import KEPT, entry, jit
+from deltaprop.backends.loops.jit import FLUSHED, KEPT, entry, flushes, jit
 from deltaprop.backends.records import (
     ARRIVED,
     BLOCK,
     CONDITION,
     CORE,
     ENTRY,
+    INSIDE,
     JOB,
     MUTEX,
+    OPEN,
     PASSED,
     PENDING,
     SLEEPERS,
     STATUS,
+    TICKET,
 )
 
 LINUX = sys.platform == "linux"
 THREADS = (1 << 16) - 1
 """The bits of a job that say for how many threads it is; those above count the jobs."""
 PATIENCE = 4000
-"""Looks at a word before a helper sleeps: a few tenths of a millisecond."""
+"""Looks at a word before others may have the core: a few tenths of a millisecond."""
+WAKEFUL = 8000
+"""Looks before a helper sleeps: about a millisecond, for to wake it takes a tenth of one."""
 
 
 def _ordered(name: str) -> Any:
@@ -212,32 +220,77 @@ def barrier(team, threads):  # type: ignore[no-untyped-def]
         rest(looks)
 
 
+@jit
+def tickets(team, count):  # type: ignore[no-untyped-def]
+    """The first of `count` tickets of an open job that are this thread's, and nobody else's."""
+    return add(team + TICKET, count)
+
+
+@jit
+def publish(team, count):  # type: ignore[no-untyped-def]
+    """A new job for so many threads; those that sleep are woken."""
+    put(team + JOB, (look(team + JOB) | THREADS) + 1 + count)
+    if look(team + SLEEPERS) > 0:
+        lock(team + MUTEX)
+        wake(team + CONDITION)
+        unlock(team + MUTEX)
+
+
+@jit
+def until_zero(word):  # type: ignore[no-untyped-def]
+    """Returns when the word is 0."""
+    looks = 0
+    while look(word) > 0:
+        looks += 1
+        rest(looks)
+
+
 def lead(unused: np.dtype[Any]) -> Any:
-    """(job, -, -), three words: team, entry, block, threads: the whole of a job, by all threads."""
+    """(job, -, -), four words: team, entry, block, threads: the whole of a job.
+
+    An open job has `OPEN` in its threads. Nobody begins one whose leader flushes subnormals.
+    """
 
     @entry
     def run(job, thread, threads):  # type: ignore[no-untyped-def]
         team, work, block, count = look(job), look(job + 8), look(job + 16), look(job + 24)
+        is_open, wanted = count & OPEN, count & ~OPEN
+        if is_open and flushes():
+            return FLUSHED
         put(team + ENTRY, work)
         put(team + BLOCK, block)
         put(team + STATUS, KEPT)
-        put(team + PENDING, count - 1)
+        put(team + TICKET, 0)
+        put(team + PENDING, 0 if is_open else wanted - 1)
         if LINUX:
             put(team + CORE, core())
-        number = (look(team + JOB) | THREADS) + 1
-        put(team + JOB, number + count)
-        if look(team + SLEEPERS) > 0:
-            lock(team + MUTEX)
-            wake(team + CONDITION)
-            unlock(team + MUTEX)
-        status = call_entry(work, block, 0, count)
-        looks = 0
-        while look(team + PENDING) > 0:
-            looks += 1
-            rest(looks)
+        publish(team, count)
+        status = call_entry(work, block, 0, wanted)
+        if is_open:
+            put(team + JOB, (look(team + JOB) | THREADS) + 1)  # for nobody: who comes now is late
+        until_zero(team + (INSIDE if is_open else PENDING))
         return status | look(team + STATUS)
 
     return run
+
+
+@jit
+def take_part(team, thread, seen):  # type: ignore[no-untyped-def]
+    """This thread's share of the job that was seen, if the job wants it."""
+    wanted = seen & (THREADS & ~OPEN)
+    if thread >= wanted:
+        return
+    if seen & OPEN:
+        add(team + INSIDE, 1)
+        # Either the job is seen to be over, or the leader, when it is, sees this thread inside.
+        if look(team + JOB) == seen and not flushes():
+            call_entry(look(team + ENTRY), look(team + BLOCK), thread, wanted)
+        add(team + INSIDE, -1)
+        return
+    status = call_entry(look(team + ENTRY), look(team + BLOCK), thread, wanted)
+    if status != KEPT:
+        put(team + STATUS, status)
+    add(team + PENDING, -1)
 
 
 def serve(unused: np.dtype[Any]) -> Any:
@@ -248,9 +301,9 @@ def serve(unused: np.dtype[Any]) -> Any:
         seen = 0
         while True:
             looks = 0
-            while look(team + JOB) == seen and looks < PATIENCE:
+            while look(team + JOB) == seen and looks < WAKEFUL:
                 looks += 1
-                pause()
+                rest(looks)
             if look(team + JOB) == seen:
                 lock(team + MUTEX)
                 add(team + SLEEPERS, 1)
@@ -261,11 +314,6 @@ def serve(unused: np.dtype[Any]) -> Any:
                 if LINUX:
                     move_away(look(team + CORE))
             seen = look(team + JOB)
-            wanted = seen & THREADS
-            if thread < wanted:
-                status = call_entry(look(team + ENTRY), look(team + BLOCK), thread, wanted)
-                if status != KEPT:
-                    put(team + STATUS, status)
-                add(team + PENDING, -1)
+            take_part(team, thread, seen)
 
     return run
