@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 import deltaprop as dp
+from deltaprop.backends import numba, plans, team
+from switch import flushing_entry
 
 INFO = {b.name: b for b in dp.backends()}
 HERE = [name for name, b in INFO.items() if b.available]
@@ -42,6 +44,23 @@ def activations_as_shipped() -> Iterator[None]:
     yield
     dp.ACTIVATIONS.clear()
     dp.ACTIVATIONS.update(shipped)
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads; all of them are used, however little there is to do."""
+    monkeypatch.setattr(plans, "PARALLEL_WORK", 1)
+    monkeypatch.setattr(numba, "PARALLEL_WORK", 1)
+    before = team.get_num_threads()
+    team.set_num_threads(3)
+    yield team.set_num_threads
+    team.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def flush(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """An entry: the last of the threads flushes subnormal numbers to zero from now on, or not."""
+    return flushing_entry(tmp_path_factory.mktemp("switch"))
 
 
 def sample(shape: tuple[int, ...] | int, dtype: str, seed: int = 0) -> np.ndarray:

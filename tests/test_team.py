@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import signal
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,12 +12,7 @@ import pytest
 
 import deltaprop as dp
 from conftest import assert_same_bits, sample
-from deltaprop.backends import numba as table
 from deltaprop.backends import plans, team
-from deltaprop.backends.loops.jit import entry
-from deltaprop.backends.loops.team import take_part
-from deltaprop.backends.records import BLOCK, ENTRY, INSIDE, JOB, OPEN
-from deltaprop.devices.host import compiler
 from deltaprop.subnormals import SubnormalsFlushedError
 from processes import or_else_stopped, python
 
@@ -57,17 +49,6 @@ def wanted(m: int = 200) -> str:
 def no_test_hangs() -> Iterator[None]:
     with or_else_stopped():
         yield
-
-
-@pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch):
-    """Sets the number of threads; all of them are used, however little there is to do."""
-    monkeypatch.setattr(plans, "PARALLEL_WORK", 1)
-    monkeypatch.setattr(table, "PARALLEL_WORK", 1)
-    before = team.get_num_threads()
-    team.set_num_threads(3)
-    yield team.set_num_threads
-    team.set_num_threads(before)
 
 
 # ----------------------------------------------------------------------------- how many threads
@@ -178,58 +159,6 @@ def test_callers_with_losses_of_their_own_on_one_net(threads) -> None:
         pool.submit(elsewhere).result(60)
     sweeps.is_ready("mse", dp.LOSSES["mse"])
     assert sweeps.ready(X, Y, "mse") is mse
-
-
-def test_jobs_that_threads_join_and_jobs_that_wait_for_all(threads) -> None:
-    """Members of ensembles are dealt to whoever comes; who comes late is in nobody's way."""
-    threads(5)  # more than cores: some come late
-    net = dp.MLP(SIZES, "tanh", backend="numba")
-    few, many = (dp.MLP(SIZES, "tanh", backend="numba", ensemble=n) for n in (2, 300))
-    X, Y = sample((150, 5), "float32", 1), sample((150, 2), "float32", 2)
-    calls = [
-        lambda: few.value_and_grad(X, Y)[1],
-        lambda: net.value_and_grad(X, Y)[1],
-        lambda: many.value_and_grad(X[:3], Y[:3])[1],
-        lambda: few.value_and_grad(X[:3], Y[:3])[1],
-        lambda: after_a_step(many, X[:3], Y[:3]),
-    ]
-    threads(1)
-    right = [dp.digest(call()) for call in calls]
-    threads(5)
-    random = np.random.default_rng(0)
-    for i in random.integers(len(calls), size=2000):
-        assert dp.digest(calls[i]()) == right[i], i
-    job = ctypes.c_int64.from_address(team.memory() + JOB).value
-    assert many.value_and_grad(X[:3], Y[:3])[1].flat.any()
-    over = ctypes.c_int64.from_address(team.memory() + JOB).value
-    assert over > job and over & (2 * OPEN - 1) == 0, "nobody may join a job that is over"
-
-
-def after_a_step(net: dp.MLP, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
-    net = net.to()
-    net.train_step(X, Y)
-    return net.parameters
-
-
-def test_a_helper_that_comes_late() -> None:
-    """It enters the job that it was called to, if that is not over; nobody is left inside."""
-    entered: list[tuple[int, ...]] = []
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
-    work = prototype(lambda *given: entered.append((*given, words[INSIDE // 8])) or 0)
-    words = np.zeros(team.BYTES // 8, np.int64)
-    words[ENTRY // 8], words[BLOCK // 8] = ctypes.cast(work, ctypes.c_void_p).value, 7
-
-    @entry
-    def join(memory, thread, seen):  # type: ignore[no-untyped-def]
-        take_part(memory, thread, seen)
-        return 0
-
-    now, before = (5 << 16) + OPEN + 3, (4 << 16) + OPEN + 3
-    words[JOB // 8] = now
-    for thread, seen in ((1, before), (3, now), (2, now)):
-        join.ctypes(words.ctypes.data, thread, seen)
-    assert entered == [(7, 2, 3, 1)]
-    assert words[INSIDE // 8] == 0
 
 
 def test_the_number_of_threads_changes_while_others_compute(threads) -> None:
@@ -349,30 +278,6 @@ def test_an_exception_leaves_the_team_to_others(threads, monkeypatch: pytest.Mon
     assert call(net, 400, "mse") == wanted
 
 
-SWITCH = """
-#include <cstdint>
-#include <xmmintrin.h>
-extern "C" int64_t flush(int64_t on, int64_t thread, int64_t threads) {
-    if (thread == threads - 1)
-        _mm_setcsr(on ? _mm_getcsr() | 0x8040 : _mm_getcsr() & ~0x8040);
-    return 0;
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def flush(tmp_path_factory: pytest.TempPathFactory) -> int:
-    """An entry: the last of the threads flushes subnormal numbers to zero from now on, or not."""
-    if platform.machine() != "x86_64" or compiler() is None:
-        pytest.skip("the switch is x86's MXCSR, set by C++")
-    folder = tmp_path_factory.mktemp("switch")
-    (folder / "switch.cpp").write_text(SWITCH)
-    command = [compiler(), "-shared", "-fPIC", "-o", folder / "switch.so", folder / "switch.cpp"]
-    subprocess.run(command, check=True)
-    library = ctypes.CDLL(str(folder / "switch.so"))
-    return int(ctypes.cast(library.flush, ctypes.c_void_p).value)
-
-
 @pytest.mark.parametrize("m", [70, 400, 3000])
 def test_one_helper_that_flushes_is_noticed(threads, flush: int, m: int) -> None:
     """An ensemble does without it: its members wait for nobody."""
@@ -401,18 +306,3 @@ def test_one_helper_that_flushes_is_noticed(threads, flush: int, m: int) -> None
         assert_same_bits(each.parameters, parameters)
     assert [dp.digest(each.value_and_grad(X, Y)[1]) for each in nets] == wanted
     assert not team._team.lock.locked()
-
-
-def test_a_leader_that_flushes_leaves_all_members_as_they_were(threads, flush: int) -> None:
-    members = dp.MLP(SIZES, "tanh", backend="numba", ensemble=300)
-    X, Y = sample((70, 5), "float32", 1), sample((70, 2), "float32", 2)
-    before = members.parameters.copy()
-    for _ in range(50):
-        members.value_and_grad(X, Y)  # the helpers are awake
-        assert team.function(flush)(1, 0, 1) == 0
-        try:
-            with pytest.raises(SubnormalsFlushedError):
-                members.train_step(X, Y)
-        finally:
-            assert team.function(flush)(0, 0, 1) == 0
-    assert_same_bits(members.parameters, before)

@@ -192,10 +192,12 @@ def _expm1_low(high: Real, low: Real) -> Real:
     return fma(r * r, horner(r, _constants(r).exp), low)
 
 
-def _scale(y: Real, n: Real) -> Real:
-    """2^n y, in two steps for the sake of an n beyond the exponents of normal numbers.
+@elementary
+def scale(y: Real, n: Real) -> Real:
+    """2^n y, rounded once, in two steps for an n beyond the exponents of normal numbers.
 
-    The first step is exact. The second one rounds a subnormal result, or overflows.
+    The first step is exact. The second one rounds a subnormal result, or overflows. Some
+    processors have an instruction for both, see backends/loops/rules.py.
     """
     half = rint(0.5 * n)
     return y * pow2(half) * pow2(n - half)
@@ -206,7 +208,7 @@ def _exp(x: Real) -> Real:
     c = _constants(x)
     n, high = _reduce(maximum(x, c.exp_zero))
     r = fma(n, -c.ln2_low, high)
-    return _scale(horner(r, (1, 1, *c.exp)), n)
+    return scale(horner(r, (1, 1, *c.exp)), n)
 
 
 @elementary
@@ -340,7 +342,7 @@ def normal_cdf(x: Real) -> Real:
 
     n, high = _reduce(power)
     low = _expm1_low(high, fma(n, -c.ln2_low, power_low))
-    y = _scale(tail + fma(tail, high, fma(tail, low, tail_low)), n)
+    y = scale(tail + fma(tail, high, fma(tail, low, tail_low)), n)
     return select(x < 0, y, 1 - y)
 
 
