@@ -50,6 +50,7 @@ def activations_as_shipped() -> Iterator[None]:
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Sets the number of threads; all of them are used, however little there is to do."""
     monkeypatch.setattr(plans, "PARALLEL_WORK", 1)
+    monkeypatch.setattr(plans, "TOGETHER_WORK", 1)
     monkeypatch.setattr(numba, "PARALLEL_WORK", 1)
     before = team.get_num_threads()
     team.set_num_threads(3)

@@ -49,7 +49,7 @@ def needs(plan: Plan, tile: Shape) -> Needs:
     room += sum(lines(p * step) for l, step in enumerate(steps[1:]) if plan._keeps_z(l))
     room += lines(p * s) + lines(digits(leaves) * s) + 256
     panels = 256
-    for l, (n_in, n) in enumerate(pairwise(sizes)):
+    for l, (n_in, n) in enumerate(() if plan.few else pairwise(sizes)):
         panels += lines(up(n, tile.width) * tile.width * n_in * s)
         if l and plan.gradient:
             panels += lines(up(n_in, tile.width) * tile.width * n * s)
@@ -70,6 +70,7 @@ def needs(plan: Plan, tile: Shape) -> Needs:
     own += lines((up(most, tile.rows) * tile.rows * block + 64) * s)
     own += lines((block * tile.width + 64) * s)
     own += lines(up(k, tile.rows) * digits(up(most, 256)) * tile.bytes)
+    own += lines(256 * tile.width * s) if plan.few else 0
     own += 4 * lines(k * sizes[-1] * s + 64) + 64 * (2 * 64 // s + 40)
     return Needs(room, own, panels, lines((plan.form.count + 1) * s))
 
@@ -77,7 +78,7 @@ def needs(plan: Plan, tile: Shape) -> Needs:
 def total(plan: Plan, tile: Shape) -> int:
     """All that the plan needs for one call at a time."""
     room, own, panels, node = needs(plan, tile)
-    threads, many = plan.threads, plan.members > 1
+    threads, many = plan.threads, plan.members > 1 or plan.blocks > 1
     found = room * (threads if plan.alone else 1) + own * threads
     found += panels * (threads if many else 1)
     return found + (node * plan.blocks if plan.blocks > 1 else 0)

@@ -23,7 +23,7 @@ class Way:
     small: bool = True
     """Whether the net counts as small, so that threads may have blocks of the batch."""
     parts: bool = False
-    """Whether a part has as few samples as it can, 256."""
+    """Whether a part has as few samples as it can, 256, and weights count as too many to stay."""
     chunk: int = 64
 
 
@@ -43,12 +43,12 @@ WAYS = {
 @contextmanager
 def shared(way: Way) -> Iterator[None]:
     """Plans that are made meanwhile share the work in that way."""
-    names = ("PARALLEL_WORK", "SMALL_NET", "CACHE", "ROOM", "CHUNK", "LARGE_CHUNK")
+    names = ("PARALLEL_WORK", "TOGETHER_WORK", "SMALL_NET", "CACHE", "ROOM", "CHUNK", "LARGE_CHUNK")
     before, threads = [getattr(plans, name) for name in names], team.get_num_threads()
     limit = 1 if way.parts else 1 << 26
     try:
         team.set_num_threads(way.threads)
-        values = 1, (1 << 40) * way.small, limit, limit, way.chunk, way.chunk
+        values = 1, 1, (1 << 40) * way.small, limit, limit, way.chunk, way.chunk
         for name, value in zip(names, values):
             setattr(plans, name, value)
         yield

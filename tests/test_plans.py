@@ -37,6 +37,9 @@ TASKS = {
     "steps that are padded": Task((4, 128, 64, 3), 200, loss="half_sse"),
     "packed rows": Task((1100, 9, 2), 300, weighted=True),
     "many blocks": Task((2, 3, 1), 4200, "relu", weighted=True),
+    "few samples": Task((70, 300, 33, 9), 29, "gelu", weighted=True),
+    "one sample of many classes": Task((9, 40, 300), 1, dtype="float64", **SOFTMAX),
+    "few samples of one layer": Task((5, 66), 64, bias=False),
 }
 
 
@@ -69,6 +72,9 @@ def test_the_ways_are_those_they_seem_to_be() -> None:
     plan = plan_of(many, WAY_IN_PARTS)
     assert (plan.blocks, plan.block, plan.part) == (3, 2048, 256)
     assert plan.plan["levels"] > 0
+    for m in (64, 65):
+        plan = plan_of(Task((5, 9, 2), m), WAYS["3 together in parts"])
+        assert (plan.threads, plan.blocks, plan.few) == (3, 1, m == 64)
 
 
 WAY_IN_PARTS = Way(2, parts=True, chunk=33)
@@ -100,10 +106,13 @@ def test_members(members: int, own: bool) -> None:
 def test_threads_wait_for_each_other(way: Way) -> None:
     """Before they begin, after packing, and in every part after each half of the work.
 
+    Few samples: after the inputs, in place of packing, and after each layer both ways.
+
     A barrier that is missing may do no harm for a long time, so they are counted.
     """
     passed = team.memory() + PASSED
-    for task in (TASKS["small"], Task((5, 9, 2), 300, members=4)):
+    few = [task for name, task in TASKS.items() if "few samples" in name]
+    for task in (TASKS["small"], Task((5, 9, 2), 300, members=4), *few):
         plan, net = plan_of(task, way), task.net("numba")
         gradient, (X, Y, _) = np.empty_like(net.parameters), task.batch()
         before = ctypes.c_int64.from_address(passed).value
@@ -111,7 +120,9 @@ def test_threads_wait_for_each_other(way: Way) -> None:
             plan.run(net.parameters, X, Y, None, gradient)
         waited = ctypes.c_int64.from_address(passed).value - before
         parts = -(-task.m // plan.part)
-        each = 0 if plan.members > 1 else 3 if plan.blocks > 1 else 2 + 2 * parts
+        each = 0 if plan.members > 1 else 2 if plan.blocks > 1 else 2 + 2 * parts
+        if plan.few:
+            each = 3 + 2 * (len(plan.layers) - 1)
         assert waited == (each if plan.threads > 1 else 0)
 
 

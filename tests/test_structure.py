@@ -28,7 +28,8 @@ backends.whole
 backends.numba
 backends.loops backends.loops.bare backends.loops.rules backends.loops.jit backends.loops.vectors
 backends.loops.tiles backends.loops.products backends.loops.rows backends.loops.sums
-backends.loops.outputs backends.loops.team backends.loops.sweeps backends.loops.kernels
+backends.loops.outputs backends.loops.team backends.loops.layers backends.loops.few
+backends.loops.sweeps backends.loops.kernels
 backends.loops.edges
 backends.cuda backends definition
 parameters parts bounds net mlp ensemble graphs graphs.topology graphs.blueprint graphs.unit_arrays

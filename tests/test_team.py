@@ -22,7 +22,7 @@ import json, os, sys, threading, time
 import numpy as np
 import deltaprop as dp
 from deltaprop.backends import numba as table, plans, team
-plans.PARALLEL_WORK = table.PARALLEL_WORK = 1
+plans.PARALLEL_WORK = plans.TOGETHER_WORK = table.PARALLEL_WORK = 1
 SIZES = [5, 33, 17, 2]
 
 def net(backend="numba"):
@@ -128,7 +128,8 @@ def call(net: dp.MLP | dp.Graph, m: int, loss: str) -> tuple[float, bytes]:
 
 def test_many_callers_of_one_net_and_of_several(threads, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with a loss of its own; one is led by the team at a time, the others are alone."""
-    monkeypatch.setattr(plans, "PARALLEL_WORK", 3000)  # one sample is not worth a helper
+    for name in ("PARALLEL_WORK", "TOGETHER_WORK"):
+        monkeypatch.setattr(plans, name, 3000)  # one sample is not worth a helper
     nets = [dp.MLP(SIZES, g, backend="numba") for g in ("tanh", "tanh", "logistic")]
     nets.append(dp.MLP([5, 4, 2], "tanh", backend="numba").to_graph())
     jobs = [(net, m, loss) for net in nets for m in (1, 70, 400) for loss in LOSSES]

@@ -22,6 +22,10 @@ from deltaprop.losses import Loss
 
 PARALLEL_WORK = 1 << 20
 """Multiplications that a thread must have to be worth waking."""
+TOGETHER_WORK = 5 << 20
+"""The same where threads go through the samples together, and what one has made others need."""
+PARAMETER_WORK = 1 << 4
+"""Multiplications in the time that a parameter takes to come from memory and go back."""
 LAYER_WORK = 1 << 13
 """Multiplications in the time that a layer of a member takes however small it is."""
 CACHE = 3 << 18
@@ -106,16 +110,12 @@ class Plan:
 
     def _share_work(self) -> None:
         """Threads, and the blocks, parts and chunks that samples are taken in."""
-        work = self.form.work * self.samples * self.members
-        if self.members > 1:
-            work += LAYER_WORK * len(self.form.activations) * self.members
-        threads = max(1, min(self.at_most, work // PARALLEL_WORK))
         leaves = -(-self.samples // LEAF_SAMPLES)
-        block = leaves
-        self.threads = min(threads, self.members) if self.members > 1 else threads
+        self.few = self.members == 1 and leaves == 1 and not self._weights_stay()
+        self.threads = self._threads()
         alone = self.members > 1 or self.threads == 1
-        self.blocks = 1
-        if not alone and self.form.count <= SMALL_NET and leaves >= 2 * self.threads:
+        block, self.blocks = leaves, 1
+        if not alone and self._may_have_blocks(self.threads):
             block, alone = fair_block(leaves, self.threads), True
             self.blocks = -(-leaves // block)
         self.alone = alone
@@ -125,13 +125,37 @@ class Plan:
         fitting = (CACHE if small else ROOM) // self._bytes_of_sample()
         self.part = min(self.block, max(BLOCK, fitting // BLOCK * BLOCK))
         mine = self.part if alone else -(-self.part // self.threads)
-        weights_stay = 2 * self.form.count * self.size <= CACHE
-        self.chunk = min(CHUNK if weights_stay else LARGE_CHUNK, mine)
+        chunk = CHUNK if self._weights_stay() else LARGE_CHUNK
+        self.chunk = self.samples if self.few else min(chunk, mine)
+        self.plan["few"] = self.few
         self.plan["blocks"], self.plan["block"] = self.blocks, self.block
         self.plan["part"], self.plan["chunk"] = self.part, self.chunk
         self.plan["members"], self.plan["samples"] = self.members, self.samples
         self.plan["layers"] = len(self.form.activations)
         self.plan["count"] = self.form.count
+
+    def _threads(self) -> int:
+        """How many threads are worth their while."""
+        work, layers = self.form.work * self.samples * self.members, len(self.form.activations)
+        if self.members > 1:
+            work += LAYER_WORK * layers * self.members
+            return max(1, min(self.at_most, work // PARALLEL_WORK, self.members))
+        threads = max(1, min(self.at_most, work // PARALLEL_WORK))
+        if self._may_have_blocks(threads):
+            return threads
+        if self.few:
+            work += PARAMETER_WORK * self.form.count
+        return max(1, min(self.at_most, work // TOGETHER_WORK))
+
+    def _may_have_blocks(self, threads: int) -> bool:
+        """Whether each thread may go through the net alone, with a gradient of its own."""
+        leaves, whole = -(-self.samples // LEAF_SAMPLES), self.samples // LEAF_SAMPLES
+        enough = whole >= threads if self._weights_stay() else leaves >= 2 * threads
+        return enough and self.form.count <= SMALL_NET
+
+    def _weights_stay(self) -> bool:
+        """Whether a thread's second cache holds the weights, packed both ways, beside samples."""
+        return 2 * self.form.count * self.size <= CACHE
 
     def _bytes_of_sample(self) -> int:
         steps = [_step(n, self.size) for n in self.form.sizes]
@@ -157,7 +181,7 @@ class Plan:
         self._place_scratch(room, own)
         for layout in (room, own, weights):
             layout.take(4 * LINE)  # the last vector of a row may be read beyond its end
-        many, node = self.members > 1, (self.form.count + 1) * self.size
+        many, node = self.members > 1 or self.blocks > 1, (self.form.count + 1) * self.size
         self.plan["next_room"] = room.bytes if self.alone else 0
         self.plan["next_own"] = own.bytes
         self.plan["next_panels"] = weights.bytes if many else 0
@@ -183,8 +207,10 @@ class Plan:
             position += n * self.form.bias * self.size
             layer["a"] = room.take(self.part * step)
             layer["z"] = room.take(self.part * step) if self._keeps_z(l) else -1
+            layer["forward"] = layer["backward"] = -1
+            if self.few:
+                continue
             layer["forward"] = weights.take(panels(n, self.dtype) * n_in * width)
-            layer["backward"] = -1
             if l and self.gradient:
                 layer["backward"] = weights.take(panels(n_in, self.dtype) * n * width)
 
@@ -227,6 +253,7 @@ class Plan:
             "packed_rows_at": (rows + LINE) * self.size,
             "packed_panel_at": (block * tile.width + LINE) * self.size,
             "products_at": below * tile.bytes,
+            "leaf_at": LEAF_FEATURES * tile.width * self.size * self.few,
             "scales_at": outputs,
             "x_at": outputs,
             "v_at": outputs,

@@ -68,6 +68,7 @@ PLAN = _record(
     "slope_of_z",  # of the output delta, 0 or 1
     "part",  # samples that are in a room at once
     "chunk",  # samples that go through all layers at once
+    "few",  # whether samples are so few that threads share the units of each layer
     "blocks",  # how many consecutive blocks the batch is cut into, each with a gradient
     "block",  # samples of a block, a power of two leaves
     "rooms",  # address of the first room
@@ -81,6 +82,7 @@ PLAN = _record(
     "error_at",  # where in the room: e of every sample
     "error_nodes",
     "products_at",  # where in a thread's own: pending nodes of products
+    "leaf_at",  # a leaf of a panel, packed when it is needed
     "near_at",  # of gradients: within a block
     "packed_rows_at",
     "packed_panel_at",

@@ -138,50 +138,75 @@ def products(dtype: np.dtype[Any]) -> Any:
                 )
 
     @jit
+    def leaf_product(x, x_step, rows, v, t, K, columns, bias, c, c_step, nodes, fetched):  # type: ignore[no-untyped-def]
+        """Leaf t of one panel of c, whose rows are at v; c is written with the last of all leaves.
+
+        `fetched`: how many bytes behind the leaf each term of it fetches.
+        """
+        below, leaves = groups(rows), (K + LEAF_FEATURES - 1) // LEAF_FEATURES
+        height, extra, levels = rows // below, rows % below, digits(leaves)
+        vectors = (columns + lanes - 1) // lanes
+        last, digit = t == leaves - 1, trailing_ones(t)
+        k = min(LEAF_FEATURES, K - t * LEAF_FEATURES)
+        following, x_i, c_i = v + k * width * size, x + t * LEAF_FEATURES * size, c
+        for i in range(below):
+            high = height + 1 if i < extra else height
+            by_rows(
+                high,
+                vectors,
+                (
+                    x_i,
+                    x_step,
+                    v,
+                    width * size,
+                    k,
+                    nodes + i * levels * tile_bytes,
+                    added_to(t, leaves),
+                    0,
+                    0,
+                    0 if last else nodes + (i * levels + digit) * tile_bytes,
+                    c_i,
+                    c_step,
+                    columns,
+                    bias,
+                    0,
+                    following + i * k * fetched,
+                    fetched,
+                ),
+            )
+            x_i += high * x_step
+            c_i += high * c_step
+
+    @jit
     def rows_product(x, x_step, rows, K, P, n, bias, c, c_step, nodes):  # type: ignore[no-untyped-def]
         """c (rows, n) = x (rows, K) P + bias; nodes: pending ones of a panel's tiles."""
-        below = groups(rows)
-        height, extra = rows // below, rows % below
-        leaves = (K + LEAF_FEATURES - 1) // LEAF_FEATURES
-        levels = digits(leaves)
+        share_of_leaf = width * size // groups(rows)
         for panel in range(panels(n)):
             j = panel * width * size
-            columns = min(width, n - panel * width)
-            vectors = (columns + lanes - 1) // lanes
-            for t in range(leaves):
-                last, digit = t == leaves - 1, trailing_ones(t)
-                k = min(LEAF_FEATURES, K - t * LEAF_FEATURES)
-                v = P + (panel * K + t * LEAF_FEATURES) * width * size
-                x_i, c_i = x + t * LEAF_FEATURES * size, c + j
-                following = v + k * width * size
-                fetched = width * size // below if k == LEAF_FEATURES else 0
-                for i in range(below):
-                    high = height + 1 if i < extra else height
-                    by_rows(
-                        high,
-                        vectors,
-                        (
-                            x_i,
-                            x_step,
-                            v,
-                            width * size,
-                            k,
-                            nodes + i * levels * tile_bytes,
-                            added_to(t, leaves),
-                            0,
-                            0,
-                            0 if last else nodes + (i * levels + digit) * tile_bytes,
-                            c_i,
-                            c_step,
-                            columns,
-                            bias + j if bias else 0,
-                            0,
-                            following + i * k * fetched,
-                            fetched,
-                        ),
-                    )
-                    x_i += high * x_step
-                    c_i += high * c_step
+            columns, b = min(width, n - panel * width), bias + j if bias else 0
+            for first in range(0, K, LEAF_FEATURES):
+                v, t = P + (panel * K + first) * width * size, first // LEAF_FEATURES
+                fetched = share_of_leaf if first + LEAF_FEATURES <= K else 0
+                leaf_product(x, x_step, rows, v, t, K, columns, b, c + j, c_step, nodes, fetched)
+
+    @jit
+    def panels_product(  # type: ignore[no-untyped-def]
+        x, x_step, rows, K, W, transposed, first, last, n, bias, c, c_step, nodes, P
+    ):
+        """Panels first, ..., last - 1 of c = x W^T + bias, W (n, K), or of c = x W, W (K, n).
+
+        Each leaf of a panel is packed, in P, when it is needed.
+        """
+        for panel in range(first, last):
+            j = panel * width * size
+            columns, b = min(width, n - panel * width), bias + j if bias else 0
+            for begin in range(0, K, LEAF_FEATURES):
+                k, t = min(LEAF_FEATURES, K - begin), begin // LEAF_FEATURES
+                if transposed:
+                    pack_transposed(W + begin * size, K * size, k, n, panel, P)
+                else:
+                    pack(W + begin * n * size + j, n * size, 0, k, columns, k, P)
+                leaf_product(x, x_step, rows, P, t, K, columns, b, c + j, c_step, nodes, 0)
 
     @jit
     def pack_block(d, step, n, samples, packed):  # type: ignore[no-untyped-def]
@@ -263,6 +288,22 @@ def products(dtype: np.dtype[Any]) -> Any:
             row += high
 
     @jit
+    def one_leaf(d, d_step, n, a, a_step, n_in, out, samples):  # type: ignore[no-untyped-def]
+        """c (n, n_in) for so few samples that to read and write c takes longest: row by row."""
+        below = groups(n)
+        height, extra, row = n // below, n % below, 0
+        for i in range(below):
+            high = height + 1 if i < extra else height
+            x, c = d + row * size, out.address + row * out.step
+            for panel in range(panels(n_in)):
+                j, columns = panel * width * size, min(width, n_in - panel * width)
+                vectors = (columns + lanes - 1) // lanes
+                sums = (x, d_step, a + j, a_step, samples, 0, 0, 0, 0, 0)
+                result = (c + j, out.step, columns, 0, out.rate)
+                by_columns(high, vectors, sums + result + (c + j, 0))
+            row += high
+
+    @jit
     def columns_product(d, d_step, n, a, a_step, n_in, out, at, part, exact):  # type: ignore[no-untyped-def]
         """c (n, n_in) = sum over samples of d^T a, as far as the part goes.
 
@@ -270,6 +311,9 @@ def products(dtype: np.dtype[Any]) -> Any:
         rate. With `exact` nothing beyond a is read.
         """
         many, below, levels = panels(n_in), groups(n), at.levels
+        if part.leaves == 1 and below >= PACKED and not exact:
+            one_leaf(d, d_step, n, a, a_step, n_in, out, part.samples)
+            return
         for start in range(0, part.samples, BLOCK):
             samples = min(BLOCK, part.samples - start)
             d_block = Columns(d + start * d_step, d_step, n, below, 0)
@@ -326,6 +370,7 @@ def products(dtype: np.dtype[Any]) -> Any:
         pack=pack,
         pack_transposed=pack_transposed,
         rows_product=rows_product,
+        panels_product=panels_product,
         share_of_columns=share_of_columns,
         groups=groups,
         panels=panels,

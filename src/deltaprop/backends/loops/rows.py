@@ -10,9 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.backends.loops.jit import by_address, fma_rn, inline
+from deltaprop.backends.loops.jit import by_address, inline
 from deltaprop.backends.loops.rules import compiled
-from deltaprop.backends.loops.vectors import BYTES, memory, vector_multiply
+from deltaprop.backends.loops.vectors import (
+    BYTES,
+    memory,
+    vector_fma,
+    vector_multiply,
+    vector_negative,
+)
 from deltaprop.scalar import Rule
 
 LONG = 4 * BYTES
@@ -130,8 +136,10 @@ def descend(dtype: np.dtype[Any]) -> Any:
 
     @by_address(4)
     def run(w, gradient, eta, count):  # type: ignore[no-untyped-def]
-        for i in range(count):
-            at = i * m.size
-            m.write(fma_rn(-m.read(eta), m.read(gradient + at), m.read(w + at)), w + at)
+        down = vector_negative(m.splat(m.read(eta)))
+        for i in range(0, count, m.lanes):
+            at, left = i * m.size, count - i
+            new = vector_fma(down, m.load_some(gradient + at, left), m.load_some(w + at, left))
+            m.store_some(new, w + at, left)
 
     return run

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.backends.loops.few import few
 from deltaprop.backends.loops.jit import (
     FLUSHED,
     KEPT,
@@ -26,16 +27,15 @@ from deltaprop.backends.loops.jit import (
     namespace,
     record_at,
 )
+from deltaprop.backends.loops.layers import chunks, layer_of, packing
 from deltaprop.backends.loops.outputs import outputs
 from deltaprop.backends.loops.products import Out, Part, Room, products, share
 from deltaprop.backends.loops.sums import sums
 from deltaprop.backends.loops.team import barrier, look, put, tickets
 from deltaprop.backends.loops.vectors import memory
-from deltaprop.backends.records import LAYER, PLAN, STATUS
-from deltaprop.backends.tiling import shape
+from deltaprop.backends.records import PLAN, STATUS
 from deltaprop.contract import LEAF_SAMPLES
 
-layer_of = record_at(LAYER)
 DEALS = 8
 """How many times a thread comes for members of an ensemble, where all come as often."""
 
@@ -68,90 +68,6 @@ def flushed_anywhere(plan, place):  # type: ignore[no-untyped-def]
 def numbers_of(array):  # type: ignore[no-untyped-def]
     """Where the numbers of an array are; of none, 0."""
     return data_of(array) if array else 0
-
-
-@cache
-def _packing(dtype: np.dtype[Any]) -> Any:
-    p, size, width = products(dtype), dtype.itemsize, shape(dtype).width
-
-    @jit
-    def pack(plan, layers, parameters, place):  # type: ignore[no-untyped-def]
-        """This thread's units' rows of every W: in panels of W^T, and of W on delta's way down.
-
-        Each panel's rows go both ways while they are in the cache.
-        """
-        for l in range(1, plan.layers + 1):
-            layer = layer_of(layers, l)
-            W, n_in, n = parameters + layer.W, layer.inputs, layer.units
-            first, last = share(p.panels(n), place)
-            for panel in range(first, last):
-                P = place.panels + layer.forward + panel * n_in * width * size
-                p.pack_transposed(W, n_in * size, n_in, n, panel, P)
-                if l > 1 and layer.backward >= 0:
-                    unit, end = panel * width, min((panel + 1) * width, n)
-                    p.pack(W, n_in * size, unit, end, n_in, n, place.panels + layer.backward)
-
-    return pack
-
-
-@cache
-def _chunks(dtype: np.dtype[Any]) -> Any:
-    """Forward and backward for a few samples, which begin at sample `i` of the part."""
-    p, o, size = products(dtype), outputs(dtype), dtype.itemsize
-
-    @jit
-    def copy_inputs(layer, X, room, i, count):  # type: ignore[no-untyped-def]
-        """a^0 = X."""
-        n = layer.units
-        o.copy(X, n * size, room + layer.a + i * layer.step, layer.step, count, n)
-
-    @jit
-    def forward(plan, layers, parameters, place, i, count):  # type: ignore[no-untyped-def]
-        """z^l = a^{l-1} W^l^T + b^l, a^l = g^l(z^l)."""
-        for l in range(1, plan.layers + 1):
-            layer, below = layer_of(layers, l), layer_of(layers, l - 1)
-            a = place.room + layer.a + i * layer.step
-            z = a if layer.z < 0 else place.room + layer.z + i * layer.step
-            p.rows_product(
-                place.room + below.a + i * below.step,
-                below.step,
-                count,
-                layer.inputs,
-                place.panels + layer.forward,
-                layer.units,
-                parameters + layer.b if layer.b >= 0 else 0,
-                z,
-                layer.step,
-                place.own + plan.products_at,
-            )
-            if l == plan.layers and plan.softmax:
-                scratch = place.own + plan.columns_at
-                call(plan.softmax, (z, layer.step, a, layer.step, count, layer.units, scratch))
-            else:
-                o.along(layer.value, z, layer.step, a, layer.step, count, layer.units)
-
-    @jit
-    def backward(plan, layers, place, i, count):  # type: ignore[no-untyped-def]
-        """delta^l = (delta^{l+1} W^{l+1}) * g^l'(z^l)."""
-        for l in range(plan.layers - 1, 0, -1):
-            layer, above = layer_of(layers, l), layer_of(layers, l + 1)
-            delta = place.room + layer.delta + i * layer.step
-            s = place.room + (layer.z if layer.of_z else layer.a) + i * layer.step
-            p.rows_product(
-                place.room + above.delta + i * above.step,
-                above.step,
-                count,
-                above.units,
-                place.panels + above.backward,
-                layer.units,
-                0,
-                delta,
-                layer.step,
-                place.own + plan.products_at,
-            )
-            o.along(layer.slope, s, layer.step, delta, layer.step, count, layer.units)
-
-    return namespace(copy_inputs=copy_inputs, forward=forward, backward=backward)
 
 
 @cache
@@ -208,16 +124,13 @@ def _gradients(dtype: np.dtype[Any]) -> Any:
 @cache
 def _batches(dtype: np.dtype[Any]) -> Any:
     """A batch, or a block of one, part by part."""
-    chunks, gradients, o, s = _chunks(dtype), _gradients(dtype), outputs(dtype), sums(dtype)
-    size = dtype.itemsize
+    chunk_, gradients, o, s = chunks(dtype), _gradients(dtype), outputs(dtype), sums(dtype)
+    few_, size = few(dtype), dtype.itemsize
 
     @jit
-    def chunk(plan, layers, batch, place, start, i, count):  # type: ignore[no-untyped-def]
-        """Forward and backward for samples i, ... of the part that begins at sample `start`."""
-        inputs, last = layer_of(layers, 0), layer_of(layers, plan.layers)
-        first = start + i
-        chunks.copy_inputs(inputs, batch.X + first * inputs.units * size, place.room, i, count)
-        chunks.forward(plan, layers, batch.parameters, place, i, count)
+    def at_outputs(plan, layers, batch, place, first, i, count):  # type: ignore[no-untyped-def]
+        """What there is to do with a^L of samples i, ... of the part, `first`, ... of the batch."""
+        last = layer_of(layers, plan.layers)
         if batch.outputs:
             n = last.units
             a = place.room + last.a + i * last.step
@@ -227,7 +140,30 @@ def _batches(dtype: np.dtype[Any]) -> Any:
             o.errors(plan, last, batch, place, first, i, count)
         if batch.gradient:
             o.delta(plan, last, batch, place, first, i, count)
-            chunks.backward(plan, layers, place, i, count)
+
+    @jit
+    def chunk(plan, layers, batch, place, start, i, count):  # type: ignore[no-untyped-def]
+        """Forward and backward for samples i, ... of the part that begins at sample `start`."""
+        inputs, first = layer_of(layers, 0), start + i
+        chunk_.copy_inputs(inputs, batch.X + first * inputs.units * size, place.room, i, count)
+        chunk_.forward(plan, layers, batch.parameters, place, i, count)
+        at_outputs(plan, layers, batch, place, first, i, count)
+        if batch.gradient:
+            chunk_.backward(plan, layers, place, i, count)
+
+    @jit
+    def by_units(plan, layers, batch, place):  # type: ignore[no-untyped-def]
+        """Forward and backward for a few samples, by units; what takes whole rows by samples."""
+        inputs, samples = layer_of(layers, 0), batch.samples
+        first, end = share(samples, place)
+        count = end - first
+        chunk_.copy_inputs(inputs, batch.X + first * inputs.units * size, place.room, first, count)
+        together(plan, place)
+        few_.forward(plan, layers, batch.parameters, place, samples)
+        few_.softmax(plan, layers, place, first, count)
+        at_outputs(plan, layers, batch, place, first, first, count)
+        if batch.gradient:
+            few_.backward(plan, layers, batch.parameters, place, samples)
 
     @jit
     def run(plan, layers, batch, place, error):  # type: ignore[no-untyped-def]
@@ -237,6 +173,9 @@ def _batches(dtype: np.dtype[Any]) -> Any:
         while start < batch.samples:
             samples = min(plan.part, batch.samples - start)
             first, end = share(samples, place)
+            if plan.few:
+                by_units(plan, layers, batch, place)
+                first = end
             while first < end:
                 chunk(plan, layers, batch, place, start, first, min(plan.chunk, end - first))
                 first += plan.chunk
@@ -257,7 +196,7 @@ def _batches(dtype: np.dtype[Any]) -> Any:
 @cache
 def _jobs(dtype: np.dtype[Any]) -> Any:
     """How threads share a call."""
-    pack, run, s = _packing(dtype), _batches(dtype), sums(dtype)
+    pack, run, s = packing(dtype), _batches(dtype), sums(dtype)
     size = dtype.itemsize
 
     @jit
@@ -289,8 +228,9 @@ def _jobs(dtype: np.dtype[Any]) -> Any:
     def cooperate(plan, layers, place):  # type: ignore[no-untyped-def]
         """All threads go through the samples together."""
         batch = member(plan, 0)
-        pack(plan, layers, batch.parameters, place)
-        together(plan, place)
+        if not plan.few:
+            pack(plan, layers, batch.parameters, place)
+            together(plan, place)
         run(plan, layers, batch, place, numbers_of(plan.errors))
 
     @jit
@@ -318,9 +258,8 @@ def _jobs(dtype: np.dtype[Any]) -> Any:
     def blocks(plan, layers, place):  # type: ignore[no-untyped-def]
         """Each thread has blocks of the batch; then their gradients are added, as a tree."""
         whole = member(plan, 0)
-        pack(plan, layers, whole.parameters, place)
-        together(plan, place)
         alone = Place(place.room, place.own, place.panels, 0, 1)
+        pack(plan, layers, whole.parameters, alone)
         first, end = share(plan.blocks, place)
         for t in range(first, end):
             start = t * plan.block
