@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "benchmarks" / "results"
 GRAPHS = RESULTS / "graph-2-cores-sapphire-rapids.json"
-STEPS = RESULTS / "cpu-2-cores-sapphire-rapids.json"
+STEPS = RESULTS / "cpu-2-cores-emerald-rapids.json"
 
 
 def milliseconds(t: float) -> str:
@@ -82,7 +82,9 @@ def test_what_the_readme_claims_of_training_steps() -> None:
     ratios = {case["name"]: case["ratio"] for case in results["cases"]}
     wide = {name: ratios.pop(name) for name in ("1024 x 4, batch 1024", "2048 x 3, batch 256")}
     assert max(ratios.values()) < 0.7
-    assert all(1 < ratio < 1.2 for ratio in wide.values())
+    assert all(1.1 < ratio <= 1.2 or round(ratio, 1) == 1.2 for ratio in wide.values())
+    missed = [c["name"] for c in results["cases"] if c["ratio"] > c["goal"]]
+    assert missed == ["3-64-64-64-64-1, batch 65536", *wide]
     rivals = {"NumPy", "PyTorch", "torch.compile", "JAX", "scikit-learn"}
     assert all(set(case["seconds"]) == {"deltaprop", *rivals} for case in results["cases"])
 
@@ -91,18 +93,29 @@ def test_what_the_readme_claims_of_other_steps() -> None:
     of = "784-256-10, batch 128"
     for name in ("tanh", "relu", "float64", "cross-entropy"):
         results = json.loads((RESULTS / f"{STEPS.stem}-{name}.json").read_text(encoding="utf-8"))
-        assert all(case["ratio"] < 0.85 for case in results["cases"]), name
-    for name, ratio in (("cpu-1-core-sapphire-rapids", 0.92), (f"{STEPS.stem}-inference", 1.27)):
+        assert all(case["ratio"] < 0.8 for case in results["cases"]), name
+    for name, ratio in (("cpu-1-core-emerald-rapids", 0.92), (f"{STEPS.stem}-inference", 1.05)):
         cases = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["cases"]
         ratios = {case["name"]: round(case["ratio"], 2) for case in cases}
         assert ratios.pop(of) == ratio
+        wide = [ratios.pop(name) for name in list(ratios) if name.startswith(("1024", "2048"))]
         assert max(ratios.values()) < 0.65
+        assert wide in ([], [1.32, 1.22])
+
+
+def test_what_the_readme_claims_of_the_sweep() -> None:
+    """Faster than every rival but for 512 units and more at a batch of 256."""
+    results = json.loads((RESULTS / f"{STEPS.stem}-sweep.json").read_text(encoding="utf-8"))
+    for case in results["cases"]:
+        wide = case["sizes"][0] >= 512 and case["batch"] == 256
+        assert case["ratio"] <= (1.205 if wide else 0.98), case["name"]
+    assert len(results["cases"]) == 164
 
 
 def test_what_the_readme_claims_of_small_things() -> None:
-    name = "small-2-cores-sapphire-rapids.json"
+    name = "small-2-cores-emerald-rapids.json"
     results = json.loads((RESULTS / name).read_text(encoding="utf-8"))
-    assert round(results["first_gradient"]["warm"], 2) == 0.24
-    assert round(results["first_gradient"]["cold"]) == 12
+    assert round(results["first_gradient"]["warm"], 2) == 0.29
+    assert round(results["first_gradient"]["cold"]) == 21
     ratios = [round(case["loop"] / case["ensemble"]) for case in results["ensembles"]]
-    assert ratios == [9, 7, 4]
+    assert ratios == [17, 13, 6]
