@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -97,19 +98,26 @@ def test_the_second_time_all_of_it_is_there(warm: dp.Warmup) -> None:
     assert again.there >= warm.compiled + warm.there > 100
 
 
-def test_what_a_test_defines_is_compiled_too(warm: dp.Warmup) -> None:
-    dp.activation("odd_one", lambda z: z * z * 0.0625)
+@pytest.fixture
+def kept(warm: dp.Warmup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what is kept, in use; what is added to it, or taken away, ends with the test."""
+    folder = tmp_path / "kept"
+    shutil.copytree(cache_folder(), folder)
+    monkeypatch.setenv("DELTAPROP_CACHE", str(folder))
+    return folder
+
+
+def test_what_a_test_defines_is_compiled_too(kept: Path) -> None:
+    never_seen = 1 + secrets.randbelow(2**20) / 2**20
+    dp.activation("odd_one", lambda z: z * z * never_seen)
     assert dp.warmup(["float32"], ["odd_one"]).compiled > 2
     assert dp.warmup(["float32"], ["odd_one"]).compiled == 0
 
 
-def test_the_command(warm: dp.Warmup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command(kept: Path) -> None:
     """What is missing is compiled and counted, the rest is not."""
-    folder = tmp_path / "kept"
-    shutil.copytree(cache_folder(), folder)
-    for path in folder.glob("rows.descend-*.o"):
+    for path in kept.glob("rows.descend-*.o"):
         path.unlink()
-    monkeypatch.setenv("DELTAPROP_CACHE", str(folder))
     command = [sys.executable, "-W", "error", "-m", "deltaprop.cli", "warmup"]
     for dtype, compiled in (("float32", 1), ("float64", 1), ("float64", 0)):
         done = subprocess.run(
@@ -120,7 +128,7 @@ def test_the_command(warm: dp.Warmup, tmp_path: Path, monkeypatch: pytest.Monkey
         )
         assert done.stderr == ""
         assert done.stdout.startswith(f"{compiled} functions compiled, ")
-        assert done.stdout.endswith(f" s\nkept in {folder}\n")
+        assert done.stdout.endswith(f" s\nkept in {kept}\n")
 
 
 def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
