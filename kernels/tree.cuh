@@ -1,6 +1,6 @@
 // The aligned binary tree over leaves, as a binary counter: the i-th leaf carries once for each
 // zero that the count ends with, and the nodes left at the end are added from the right.
-// TREE_LEVELS, the bits of the number of leaves, is fixed when a kernel is compiled.
+// TREE_LEVELS, the most nodes that wait, is fixed when a kernel is compiled.
 #pragma once
 
 __device__ inline void add_to(real& x, const real& y) { x = x + y; }
@@ -11,18 +11,28 @@ struct Tree {
     int top = 0;
     int64 leaves = 0;
 
-    __device__ void merge() {
-        add_to(nodes[top - 2], nodes[top - 1]);
-        --top;
+    // x = the node that waits + x
+    __device__ void merge(Node& x) {
+        Node node = nodes[--top];
+        add_to(node, x);
+        x = node;
     }
 
-    __device__ void push(const Node& leaf) {
-        nodes[top++] = leaf;
-        for (int64 count = ++leaves; !(count & 1); count >>= 1) merge();
+    // A leaf; x holds it no more.
+    __device__ void push(Node x) {
+        for (int64 count = ++leaves; !(count & 1); count >>= 1) merge(x);
+        nodes[top++] = x;
     }
 
-    __device__ const Node& root() {
-        while (top > 1) merge();
-        return nodes[0];
+    // The last leaf becomes the root.
+    __device__ void close(Node& x) {
+        while (top) merge(x);
+    }
+
+    // The root, where the last leaf was pushed.
+    __device__ Node root() {
+        Node x = nodes[--top];
+        close(x);
+        return x;
     }
 };

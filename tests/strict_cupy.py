@@ -98,7 +98,8 @@ class StrictCupy(ModuleType):
     def __init__(self) -> None:
         super().__init__("cupy")
         self.host = HostDevice()
-        self.cuda = SimpleNamespace(Device=lambda: SimpleNamespace(id=0))
+        gpu = SimpleNamespace(id=0, attributes={"MultiProcessorCount": 2})
+        self.cuda = SimpleNamespace(Device=lambda: gpu)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
         return DeviceArray(self.host.empty(shape, dtype))

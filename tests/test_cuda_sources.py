@@ -12,67 +12,20 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from deltaprop.activations import ACTIVATIONS
-from deltaprop.backends import cuda as table
-from deltaprop.contract import Kernels
+from cuda_units import (
+    ARCHITECTURES,
+    IN_TABLE,
+    RESOURCES,
+    applied,
+    compiled,
+    every_unit,
+    head,
+    launches,
+    row,
+)
 from deltaprop.devices.cache import kernels_folder
-from deltaprop.devices.memory import NumpyArrays
 from deltaprop.devices.nvrtc import compile_unit
-from deltaprop.losses import LOSSES
-from kernels.helpers import Text, one_of_each
-
-ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
-DEEP = 1 << 16
-
-
-class Recorder(NumpyArrays):
-    """A device that notes what it is asked to launch."""
-
-    def __init__(self):
-        self.launches = []
-
-    def launch(self, unit, grid, block, args):
-        self.launches.append((unit, args))
-
-
-def launches(dtype, m=2, n=3, n_in=4, **rules):
-    """Units and arguments of what is launched for one call of every kernel."""
-    recorder = Recorder()
-    k = table.kernels(recorder, "recorder")
-    for field, args in one_of_each(dtype, m, n, n_in, **rules).items():
-        getattr(k, field)(*args)
-    x = np.zeros(1, dtype)
-    k.apply(rules["g"].slope if "g" in rules else apart, x)
-    return recorder.launches
-
-
-def apart(x):
-    """A rule that a compiler would like to contract."""
-    return x * x - 1
-
-
-def every_unit():
-    """Every kernel with small and deep trees, every activation and loss, both dtypes: by name.
-
-    With small trees, and for a rule by itself (apply), for every architecture; deep trees for
-    one of each compiler; a rule within a product for one.
-    """
-    found = {}
-    for dtype in ("float32", "float64"):
-        ruled = [unit for g in ACTIVATIONS.values() for unit, _ in launches(dtype, g=g)]
-        small = [unit for unit, _ in launches(dtype)]
-        small += [unit for loss in LOSSES.values() for unit, _ in launches(dtype, loss=loss)]
-        small += [unit for unit in ruled if unit.kernel == "apply"]
-        sizes = [(300, 600, 900), (DEEP, 1, 1), (1, DEEP, 1), (1, 1, DEEP)]
-        deep = [unit for size in sizes for unit, _ in launches(dtype, *size)]
-        chosen = dict.fromkeys(ruled, ("sm_90",))
-        chosen |= dict.fromkeys(deep, ("sm_90", "sm_120"))
-        chosen |= dict.fromkeys(small, ARCHITECTURES)
-        for unit, architectures in chosen.items():
-            name = f"{unit.kernel}-{dtype}-{unit.levels}-{len(found)}"
-            found[name] = unit, architectures
-    return found
-
+from kernels.helpers import Text
 
 UNITS = every_unit()
 
@@ -104,32 +57,38 @@ def _allowed(instruction, real):
 
 
 def ptx_of(unit, arch):
-    cubin, ptx = compile_unit(unit, arch)
+    cubin, ptx, _ = compile_unit(unit, arch)
     assert cubin[:4] == b"\x7fELF"
     assert f".target {arch}" in ptx
     return ptx
 
 
-def forbidden(unit, arch):
-    return violations(ptx_of(unit, arch), {4: "f32", 8: "f64"}[unit.dtype.itemsize])
+def forbidden(ptx, dtype):
+    return violations(ptx, {4: "f32", 8: "f64"}[dtype.itemsize])
 
 
 # ----------------------------------------------------------------------------- every unit
 
 
-def test_every_source_is_a_kernel_of_the_contract():
-    """And each has a test file of its name: none can be forgotten."""
+def test_every_source_is_launched():
     stems = {path.stem for path in kernels_folder().glob("*.cu")}
-    assert stems == set(Kernels.__dataclass_fields__) - {"name", "arrays", "sweeps"}
     assert stems == {unit.kernel for unit, _ in UNITS.values()}
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_nothing_forbidden(name):
+def test_every_unit(name):
+    """Nothing forbidden, no register kept in memory, as many blocks at once as its tile is for."""
     unit, architectures = UNITS[name]
     for arch in architectures:
-        wrong = forbidden(unit, arch)
+        _, ptx, takes = compiled(unit, arch)
+        wrong = forbidden(ptx, unit.dtype)
         assert not wrong, f"{unit.kernel}.cu for {arch}: {len(wrong)}, the first: {wrong[:5]}"
+        assert takes.registers > 0 and takes.spilled == 0, f"{unit.kernel}.cu for {arch}: {takes}"
+        if unit.tile:
+            assert takes.registers * unit.tile.threads * unit.tile.blocks <= 65_536
+    text = RESOURCES.read_text(encoding="utf-8")
+    if unit in IN_TABLE and head() in text:  # written by this very compiler
+        assert row(unit) in text, f"python tests/cuda_units.py; now {row(unit)}"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -138,11 +97,10 @@ def test_nothing_forbidden_in_an_activation_of_ones_own(dtype):
     g = dp.activation(
         "own", "sqrt(abs(z)) * tanh(sin(z)) + select(z > 1, exp(-z**2), fma(z, z, 2))"
     )
-    units = [unit for unit, _ in launches(dtype, g=g) if unit.rules]
+    units = [unit for unit, *_ in launches(dtype, g=g) if unit.rules]
     assert {"apply", "dense_forward", "hidden_delta"} <= {unit.kernel for unit in units}
-    for unit in units:
-        assert not forbidden(unit, "sm_90"), unit.kernel
-    for unit in units:
+    for unit in (*units, applied(g.slope, dtype)):
+        assert not forbidden(ptx_of(unit, "sm_90"), unit.dtype), unit.kernel
         assert unit.kernel != "apply" or not contracted(unit)
 
 
@@ -157,7 +115,7 @@ def contracted(unit):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, (_, archs) in UNITS.items() if archs is ARCHITECTURES]
+    "name", [name for name, (_, archs) in UNITS.items() if len(archs) == len(ARCHITECTURES)]
 )
 def test_no_contraction_that_is_not_written(name):
     unit, _ = UNITS[name]
@@ -169,7 +127,7 @@ def test_no_contraction_that_is_not_written(name):
 def test_arguments_are_the_parameters(dtype):
     """As many, pointers and sizes of 64 bits, reals of the dtype."""
     real = {"float32": "f32", "float64": "f64"}[dtype]
-    for unit, args in launches(dtype):
+    for unit, _, args in launches(dtype):
         ptx = ptx_of(unit, "sm_90")
         parameters = re.findall(r"\.param \.(\w+)[^,]*?_param_\d+[,\n]", ptx)
         given = [real if isinstance(x, np.floating) else "u64" for x in args]
@@ -206,7 +164,8 @@ def wrong_unit(statement, dtype="float32"):
     ],
 )
 def test_the_checker_sees(statement, dtype, seen):
-    wrong = forbidden(wrong_unit(statement, dtype), "sm_90")
+    unit = wrong_unit(statement, dtype)
+    wrong = forbidden(ptx_of(unit, "sm_90"), unit.dtype)
     assert any(re.search(rf"\b{seen}|\bred\b" if seen == "atom" else seen, w) for w in wrong), wrong
 
 
@@ -220,9 +179,10 @@ def test_the_checker_sees(statement, dtype, seen):
 )
 def test_the_checker_sees_options(monkeypatch, option, statement, seen):
     """The options that NVRTC is given are what keeps these out."""
-    assert not forbidden(wrong_unit(statement), "sm_90")
+    unit = wrong_unit(statement)
+    assert not forbidden(ptx_of(unit, "sm_90"), unit.dtype)
     with_option(monkeypatch, option)
-    assert any(seen in w for w in forbidden(wrong_unit(statement), "sm_90"))
+    assert any(seen in w for w in forbidden(ptx_of(unit, "sm_90"), unit.dtype))
 
 
 def test_the_checker_sees_contraction(monkeypatch):

@@ -28,7 +28,11 @@ class FakeCupy(ModuleType):
 
     def get_device(self, number=None):
         number = self.device if number is None else number
-        return SimpleNamespace(id=number, compute_capability=self.capability)
+        return SimpleNamespace(
+            id=number,
+            compute_capability=self.capability,
+            attributes={"MultiProcessorCount": 132},
+        )
 
     def empty(self, shape, dtype):
         self.calls.append("empty")
@@ -107,7 +111,7 @@ def test_arguments(fake, dtype):
     name, grid, block, args = cupy.launches.pop()
     assert name == "dense_forward"
     assert args == [pointer, pointer, null, null, pointer, size, size, size]
-    assert grid == (1, 1, 1) and block == (table.GEMM_THREADS, 1, 1)
+    assert grid == (1, 1, 1) and block == (64, 1, 1)
 
     a, Y, s, _, loss, g, scale = calls["output_delta"]
     k.output_delta(a, Y, s, None, loss, g, scale)

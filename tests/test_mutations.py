@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,17 @@ import pytest
 import deltaprop as dp
 import test_equations
 from conftest import EXACT, HERE, sample
+from deltaprop.backends import cuda as table
 from deltaprop.backends import load
 from deltaprop.contract import Kernels
 from deltaprop.devices import cache as disk
 from deltaprop.devices import host
+from deltaprop.devices.host import HostDevice
 from graphs import two_paths
+from kernels.helpers import hostile
 from tasks import use
+from test_ordered_gemm import assert_as_reference as assert_product
+from test_ordered_gemm import calls as product_calls
 
 # ----------------------------------------------------------------------------- the checks
 
@@ -61,6 +66,19 @@ def crosscheck_of_a_graph(backend: str) -> bool:
         g.edge(source, target, w)
     X, Y, loss = sample((300, 2), "float64", 1), sample((300, 2), "float64", 2), "half_mse"
     return bool(dp.crosscheck(g, X, Y, loss, backends=[backend]))
+
+
+def products(backend: str) -> bool:
+    """Each kernel that is a product, where its last sums are -0 and its threads in any order."""
+    k = table.kernels(HostDevice("random"), backend) if backend == "cuda-host" else load(backend)
+    numbers = partial(hostile, "vanishing")
+    calls = [*product_calls("float32", 33, 36, 5, numbers), *product_calls("float32", 40, 33, 300)]
+    try:
+        for call in calls:
+            assert_product(k, *call)
+    except AssertionError:
+        return False
+    return True
 
 
 def equations(backend: str) -> bool:
@@ -159,12 +177,16 @@ def test_a_mistake_in_a_kernel_is_caught(mistake, check, backend, monkeypatch):
 
 # file, text, what it is replaced by, the check that must see it
 LINES = [
-    ("hidden_delta.cu", "sum * slope(s[i * n + j])", "sum * s[i * n + j]", crosscheck),
-    ("hidden_delta.cu", "W_next[k * n + j]", "W_next[j * n_next + k]", crosscheck),
+    ("hidden_delta.cu", "x.v[q] * slope(at.v[q])", "x.v[q] * at.v[q]", crosscheck),
+    ("hidden_delta.cu", "Columns{W_next, n, n}", "Rows{W_next, n, n_next}", crosscheck),
+    ("dense_forward.cu", "x.v[q] + b[j + q]", "x.v[q] + b[j]", products),
     ("output_delta.cu", "residual(a[i], Y[i]) * c", "residual(a[i], Y[i])", crosscheck),
     ("output_delta.cu", "residual(a[i], Y[i])", "residual(Y[i], a[i])", crosscheck),
     ("bias_gradient.cu", "delta[i * n + j]", "delta[j * m + i]", crosscheck),
-    ("weight_gradient.cu", "delta[k * n + i]", "delta[i * m + k]", crosscheck),
+    ("bias_gradient.cu", "q / n * terms", "q / n * (terms + 1)", crosscheck_of_many),
+    ("weight_gradient.cu", "Columns{delta + first * n, n, n}", "Rows{delta, n, m}", crosscheck),
+    ("weight_gradient.cu", "a_in + first * n_in", "a_in", crosscheck_of_many),
+    ("tree_sum.cu", "first + run < count ? first + run : count", "count", crosscheck_of_many),
     ("descend.cu", "fma_rn(-eta,", "fma_rn(eta,", equations),
     ("edge_forward.cu", "b ? sum + b[j] : sum", "sum", crosscheck_of_a_graph),
     ("edge_delta.cu", "own ? own[k] + through_edges", "own ? through_edges", crosscheck_of_a_graph),
@@ -173,7 +195,13 @@ LINES = [
     ("edges.cuh", "w[e], x[", "w[first], x[", crosscheck_of_a_graph),
     # The bits alone: a product rounded before it is added, and leaves added one after another.
     ("scalar.cuh", "return __fma_rn(x, y, z);", "return x * y + z;", crosscheck),
-    ("tree.cuh", "!(count & 1)", "top > 1", crosscheck_of_many),
+    ("tree.cuh", "!(count & 1)", "top > 0", crosscheck_of_many),
+    # A product with 0 in place of what lies beyond the last term.
+    ("ordered_gemm.cuh", "real(-0.0)", "real(0)", products),
+    # A barrier that is missing, and a stage that is read before it is there.
+    ("ordered_gemm.cuh", "__syncthreads();", "", products),
+    ("ordered_gemm.cuh", "wait_for_copies();", "", products),
+    ("ordered_gemm.cuh", "next % LEAF == 0", "next % DEPTH == 0", products),
 ]
 
 

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <vector>
@@ -31,9 +32,16 @@ struct Context {
     std::size_t size = 0;
 };
 
+struct Copy {
+    void* to;
+    const void* from;
+    int bytes;
+};
+
 struct Fiber : Context {
     std::unique_ptr<char[]> memory{new char[STACK]};
     unsigned thread = 0;  // the one it runs or holds at a barrier
+    std::vector<Copy> copies;  // started, not waited for
 };
 
 enum class Order { forward, backward, random };
@@ -75,6 +83,7 @@ void fiber_main() {
             running->thread = threads[begun++];
             run_as(running->thread);
             body(arguments);
+            running->copies.clear();
             ++ended;
         }
         idle.emplace_back(running);
@@ -137,6 +146,15 @@ void __syncthreads() {
 }
 
 namespace deltaprop {
+
+void start_copy(void* shared, const void* global, int bytes) {
+    running->copies.push_back({shared, global, bytes});
+}
+
+void finish_copies() {
+    for (const Copy& copy : running->copies) std::memcpy(copy.to, copy.from, copy.bytes);
+    running->copies.clear();
+}
 
 int launch(const unsigned* grid, const unsigned* block, void (*thread)(void**), void** args) {
     gridDim = {grid[0], grid[1], grid[2]};

@@ -6,6 +6,8 @@
 
 #include <utility>
 
+#define HOST
+
 struct dim3 {
     unsigned x, y, z;
 };
@@ -15,6 +17,7 @@ void __syncthreads();
 #define __global__
 #define __device__
 #define __shared__ static
+#define __launch_bounds__(...)
 
 inline float __fmaf_rn(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
 inline double __fma_rn(double x, double y, double z) { return __builtin_fma(x, y, z); }
@@ -34,6 +37,11 @@ inline long long __double_as_longlong(double x) { return same_bits<long long>(x)
 inline double __longlong_as_double(long long x) { return same_bits<double>(x); }
 
 namespace deltaprop {
+
+// A copy to shared memory is made when its thread waits for it, and not before: what is read too
+// early is seen.
+void start_copy(void* shared, const void* global, int bytes);
+void finish_copies();
 
 // 0, or 1 where threads of a block ended while others waited at a barrier.
 int launch(const unsigned* grid, const unsigned* block, void (*thread)(void**), void** args);

@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from deltaprop.activations import Activation
+from deltaprop.backends.grids import TILES, Grid, ceil_div, grid, runs
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Arrays, Fan, Kernels
-from deltaprop.devices.unit import Unit
+from deltaprop.devices.unit import Tile, Unit
 from deltaprop.elementary import exp, log
 from deltaprop.losses import Loss
 from deltaprop.scalar import Rule, trace
 
-TILE = 32
-"""Rows and columns of C that a block of ordered_gemm.cuh computes."""
+COLUMNS, LINES = 32, 8
+"""Elements and lines of a block of tree_sum.cu."""
 
-GEMM_THREADS = 64
 THREADS = 256
 MOST_BLOCKS = 1 << 20
 
@@ -28,6 +28,10 @@ class Device(Arrays, Protocol):
 
     Arguments of a launch are arrays, None (null), Python ints (64 bits), NumPy reals.
     """
+
+    @property
+    def processors(self) -> int:
+        """How many blocks run at once at least, each on a processor of its own."""
 
     def launch(
         self,
@@ -39,50 +43,66 @@ class Device(Arrays, Protocol):
 
 
 def levels(terms: int, leaf: int) -> int:
-    """Nodes that a tree over that many terms may hold, up to a power of two.
+    """Nodes that may wait in a tree over that many terms, up to a power of two.
 
-    A power of two, so that few variants of a kernel are compiled.
+    After i leaves as many wait as i has ones. A power of two, so that few variants of a kernel are
+    compiled.
     """
-    bits = max(1, -(-terms // leaf)).bit_length()
-    return 1 << (bits - 1).bit_length()
-
-
-def blocks(count: int, per_block: int) -> int:
-    return -(-count // per_block)
+    leaves = max(1, ceil_div(terms, leaf))
+    waiting = (leaves + 1).bit_length() - 1
+    return 1 << (waiting - 1).bit_length()
 
 
 class Launches:
     """The kernels of the contract as launches on a device."""
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    def __init__(self, device: Device, tiles: dict[str, tuple[Tile, ...]]) -> None:
+        self.device, self.tiles = device, tiles
 
     def each(
         self, kernel: str, count: int, args: tuple[Any, ...], levels: int = 1, **rules: Rule
     ) -> None:
         """A kernel with one thread for each of `count` elements."""
         unit = self.unit(kernel, args[0], levels, rules)
-        grid = (min(blocks(count, THREADS), MOST_BLOCKS), 1, 1)
-        self.device.launch(unit, grid, (THREADS, 1, 1), args)
+        blocks = min(ceil_div(count, THREADS), MOST_BLOCKS)
+        self.device.launch(unit, (blocks, 1, 1), (THREADS, 1, 1), args)
 
-    def gemm(
+    def product(
+        self, kernel: str, divided: Grid, leaf: int, args: tuple[Any, ...], **rules: Rule
+    ) -> None:
+        """A kernel made of ordered_gemm."""
+        unit = self.unit(kernel, args[0], levels(divided.terms, leaf), rules, divided.tile)
+        blocks = (divided.down, divided.across, divided.slices)
+        self.device.launch(unit, blocks, (divided.tile.threads, 1, 1), args)
+
+    def grid(self, M: int, N: int, K: int, leaf: int, array: Array, sliced: bool = False) -> Grid:
+        """Of a product C (M, N) with sums of K terms, of the array's dtype."""
+        tiles = self.tiles[array.dtype.name]
+        return grid(M, N, K, leaf, array.dtype.itemsize, tiles, self.device.processors, sliced)
+
+    def nodes(self, slices: int, out: Array) -> Array:
+        """Where a sum over samples in so many slices goes: `out` itself, or what tree_sum adds."""
+        return out if slices == 1 else self.device.empty((slices, *out.shape), out.dtype)
+
+    def tree_sum(self, nodes: Array, out: Array) -> None:
+        """The tree over the first axis of `nodes`."""
+        count, size = len(nodes), out.size
+        run = 1 << (ceil_div(count, LINES) - 1).bit_length()
+        unit = self.unit("tree_sum", nodes, levels(count, 1), {})
+        args = (nodes, out, count, size, run)
+        self.device.launch(unit, (ceil_div(size, COLUMNS), 1, 1), (COLUMNS * LINES, 1, 1), args)
+
+    def unit(
         self,
         kernel: str,
-        shape: tuple[int, int, int],
-        leaf: int,
-        args: tuple[Any, ...],
-        **rules: Rule,
-    ) -> None:
-        """A kernel made of ordered_gemm: C of `shape[:2]`, sums of `shape[2]` terms."""
-        M, N, K = shape
-        unit = self.unit(kernel, args[0], levels(K, leaf), rules)
-        grid = (blocks(M, TILE), blocks(N, TILE), 1)
-        self.device.launch(unit, grid, (GEMM_THREADS, 1, 1), args)
-
-    def unit(self, kernel: str, array: Array, levels: int, rules: dict[str, Rule]) -> Unit:
+        array: Array,
+        levels: int,
+        rules: dict[str, Rule],
+        tile: Tile | None = None,
+    ) -> Unit:
         name = array.dtype.name
         programs = tuple((alias, trace(rule, name)) for alias, rule in rules.items())
-        return Unit(kernel, array.dtype, programs, levels)
+        return Unit(kernel, array.dtype, programs, levels, tile)
 
     def apply(self, f: Rule, x: Array) -> Array:
         y = self.device.empty(x.shape, x.dtype)
@@ -96,7 +116,8 @@ class Launches:
         z = self.device.empty((m, n), W.dtype) if keep_z else None
         a = self.device.empty((m, n), W.dtype)
         args = (a_in, W, b, z, a, m, n, n_in)
-        self.gemm("dense_forward", (m, n, n_in), LEAF_FEATURES, args, value=g.value)
+        divided = self.grid(m, n, n_in, LEAF_FEATURES, W)
+        self.product("dense_forward", divided, LEAF_FEATURES, args, value=g.value)
         return z, a
 
     def softmax(self, z: Array) -> Array:
@@ -140,19 +161,30 @@ class Launches:
         m, (n_next, n) = len(delta_next), W_next.shape
         delta = self.device.empty((m, n), s.dtype)
         args = (delta_next, W_next, s, delta, m, n, n_next)
-        self.gemm("hidden_delta", (m, n, n_next), LEAF_FEATURES, args, slope=g.slope)
+        divided = self.grid(m, n, n_next, LEAF_FEATURES, s)
+        self.product("hidden_delta", divided, LEAF_FEATURES, args, slope=g.slope)
         return delta
 
     def weight_gradient(self, delta: Array, a_in: Array, out: Array | None) -> Array:
         m, n, n_in = len(delta), delta.shape[1], a_in.shape[1]
         dW = self.device.empty((n, n_in), delta.dtype) if out is None else out
-        self.gemm("weight_gradient", (n, n_in, m), LEAF_SAMPLES, (delta, a_in, dW, m, n, n_in))
+        g = self.grid(n, n_in, m, LEAF_SAMPLES, delta, sliced=True)
+        nodes = self.nodes(g.slices, dW)
+        args = (delta, a_in, nodes, m, n, n_in, g.terms)
+        self.product("weight_gradient", g, LEAF_SAMPLES, args)
+        if g.slices > 1:
+            self.tree_sum(nodes, dW)
         return dW
 
     def bias_gradient(self, delta: Array, out: Array | None) -> Array:
         m, n = delta.shape
         db = self.device.empty((n,), delta.dtype) if out is None else out
-        self.each("bias_gradient", n, (delta, db, m, n), levels(m, LEAF_SAMPLES))
+        slices, terms = runs(n, m, LEAF_SAMPLES, self.device.processors)
+        nodes = self.nodes(slices, db)
+        args = (delta, nodes, m, n, slices, terms)
+        self.each("bias_gradient", slices * n, args, levels(terms, LEAF_SAMPLES))
+        if slices > 1:
+            self.tree_sum(nodes, db)
         return db
 
     def edge_forward(
@@ -204,9 +236,9 @@ class Launches:
         self.each("add", x.size, (x, y, x.size))
 
 
-def kernels(device: Device, name: str) -> Kernels:
-    """The backend on that device as a value."""
-    table = Launches(device)
+def kernels(device: Device, name: str, tiles: dict[str, tuple[Tile, ...]] = TILES) -> Kernels:
+    """The backend on that device as a value; products in those tiles."""
+    table = Launches(device, tiles)
     return Kernels(
         name=name,
         arrays=device,

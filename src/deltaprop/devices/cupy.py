@@ -26,6 +26,10 @@ def _function(unit: Unit, device: int) -> Any:
 class CupyDevice:
     """The `Device` that is CuPy's current GPU."""
 
+    @property
+    def processors(self) -> int:
+        return int(cupy.cuda.Device().attributes["MultiProcessorCount"])
+
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         return cupy.empty(shape, dtype)
 

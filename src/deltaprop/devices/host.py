@@ -79,8 +79,8 @@ def _argument(x: Any) -> Any:
 class HostDevice:
     """The `Device` that is this CPU."""
 
-    def __init__(self, order: str = "forward", seed: int = 0) -> None:
-        self.order, self.seed = ORDERS.index(order), seed
+    def __init__(self, order: str = "forward", seed: int = 0, processors: int = 2) -> None:
+        self.order, self.seed, self.processors = ORDERS.index(order), seed, processors
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         x = np.empty(shape, dtype)

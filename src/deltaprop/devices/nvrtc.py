@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 from deltaprop.devices.cache import cached, kernels_folder
 from deltaprop.devices.unit import Unit
 
 
-def compile_unit(unit: Unit, arch: str) -> tuple[bytes, str]:
-    """The cubin and the PTX of a unit for an architecture such as "sm_90".
+class Resources(NamedTuple):
+    """What a kernel takes of a processor: registers and bytes of local memory of a thread, bytes of
+    shared memory of a block, and bytes of registers that had to be kept in memory.
+    """
+
+    registers: int
+    local: int
+    shared: int
+    spilled: int
+
+
+class Compiled(NamedTuple):
+    """A unit for an architecture."""
+
+    cubin: bytes
+    ptx: str
+    resources: Resources
+
+
+def compile_unit(unit: Unit, arch: str) -> Compiled:
+    """A unit for an architecture such as "sm_90".
 
     Subnormals are kept, divisions and square roots rounded, nothing contracted: what the
     numerics specification asks for.
@@ -26,26 +48,46 @@ def compile_unit(unit: Unit, arch: str) -> tuple[bytes, str]:
         prec_div=True,
         prec_sqrt=True,
         include_path=str(kernels_folder()),
+        ptxas_options="-v",
     )
-    program = Program(unit.source(), "c++", options)
-    cubin = bytes(program.compile("cubin").code)
+    program, log = Program(unit.source(), "c++", options), io.StringIO()
+    cubin = bytes(program.compile("cubin", logs=log).code)
     # One compilation makes both. Program.compile("ptx") would ask for a driver.
     _, size = nvrtc.nvrtcGetPTXSize(program.handle)
     ptx = bytearray(size)
     nvrtc.nvrtcGetPTX(program.handle, ptx)
-    return cubin, ptx.rstrip(b"\0").decode()
+    return Compiled(cubin, ptx.rstrip(b"\0").decode(), _resources(log.getvalue()))
+
+
+def _resources(log: str) -> Resources:
+    """From what the assembler says of a kernel."""
+
+    def number(pattern: str) -> int:
+        found = re.search(pattern, log)
+        return int(found[1]) if found else 0
+
+    return Resources(
+        registers=number(r"Used (\d+) registers"),
+        local=number(r"(\d+) bytes stack frame"),
+        shared=number(r"(\d+) bytes smem"),
+        spilled=number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
+    )
+
+
+def nvrtc_version() -> str:
+    from cuda.bindings import nvrtc
+
+    _, major, minor = nvrtc.nvrtcVersion()
+    return f"{major}.{minor}"
 
 
 def cubin_file(unit: Unit, arch: str) -> Path:
     """The unit's cubin for an architecture, compiled once and kept."""
-    from cuda.bindings import nvrtc
-
-    _, major, minor = nvrtc.nvrtcVersion()
     return cached(
         unit.kernel,
         "cubin",
-        lambda path: path.write_bytes(compile_unit(unit, arch)[0]),
+        lambda path: path.write_bytes(compile_unit(unit, arch).cubin),
         unit.source(),
         arch,
-        f"nvrtc {major}.{minor}",
+        f"nvrtc {nvrtc_version()}",
     )

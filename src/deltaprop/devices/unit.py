@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,29 +14,52 @@ from deltaprop.scalar import Program
 CTYPES = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
 
 
+class Tile(NamedTuple):
+    """What a block of ordered_gemm.cuh computes of C, and each of its threads."""
+
+    block_rows: int
+    block_columns: int
+    rows: int
+    columns: int
+    blocks: int
+    """That the registers of a processor are to hold at once."""
+
+    @property
+    def threads(self) -> int:
+        """Of a block: warps of 8 by 4 threads."""
+        return (
+            32 * (self.block_rows // (8 * self.rows)) * (self.block_columns // (4 * self.columns))
+        )
+
+
 @dataclass(frozen=True)
 class Unit:
     """The kernel `kernel` of kernels/`kernel`.cu.
 
-    `rules` are the functions it calls, by the names it calls them by; `levels` bounds its trees.
+    `rules` are the functions it calls, by the names it calls them by; `levels` bounds its trees;
+    `tile` is that of a kernel made of ordered_gemm.
     """
 
     kernel: str
     dtype: np.dtype[Any]
     rules: tuple[tuple[str, Program], ...] = ()
     levels: int = 1
+    tile: Tile | None = None
 
     def source(self) -> str:
         """The translation unit; its includes are found in kernels/."""
         programs: dict[str, Program] = {}
         for name, program in self.rules:
             programs |= {called.symbol: called for called in program.calls} | {name: program}
+        sizes = self.tile._asdict() if self.tile else {}
+        defines = "".join(f"#define {name.upper()} {size}\n" for name, size in sizes.items())
         functions = "\n".join(_function(name, program) for name, program in programs.items())
         return (
             f"typedef {CTYPES[self.dtype]} real;\n"
             f"#define LEAF_FEATURES {LEAF_FEATURES}\n"
             f"#define LEAF_SAMPLES {LEAF_SAMPLES}\n"
             f"#define TREE_LEVELS {self.levels}\n"
+            f"{defines}"
             '#include "scalar.cuh"\n\n'
             "namespace unit {\n\n"
             f"{functions}\n"

@@ -1,0 +1,109 @@
+"""How a product is divided among the processors of a GPU: by what it costs, never by timing.
+
+The bits are those of every other division. Costs are instructions: of the threads of the
+processor that has most to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from deltaprop.devices.unit import Tile
+
+TILES = {
+    "float32": (
+        Tile(128, 128, 8, 8, 2),
+        Tile(128, 64, 8, 8, 3),
+        Tile(64, 64, 4, 8, 4),
+        Tile(32, 32, 4, 4, 8),
+    ),
+    "float64": (Tile(64, 64, 4, 8, 2), Tile(32, 32, 4, 4, 8)),
+}
+"""The tiles that kernels are compiled for, by dtype."""
+
+COPYING = 10
+"""Instructions of a thread for each term that are neither products nor loads from shared memory."""
+
+HIDING = 256
+"""Threads that a processor needs to compute while others wait."""
+
+BUSY = 512
+"""Threads of a processor that sum columns."""
+
+BYTE = 7
+"""Instructions that a processor could do in the time of its share of the memory's bandwidth."""
+
+LAUNCH = 400_000
+"""Instructions that a processor could do in the time of another launch."""
+
+
+class Grid(NamedTuple):
+    """A product's blocks: a tile each of C, for a slice of the terms."""
+
+    tile: Tile
+    down: int
+    across: int
+    slices: int
+    terms: int
+    """Of a slice: whole leaves, as many as a power of two, so each slice is a node of the tree."""
+
+
+def ceil_div(count: int, size: int) -> int:
+    """How many of that size hold so many."""
+    return -(-count // size)
+
+
+@lru_cache(4096)
+def grid(
+    M: int,
+    N: int,
+    K: int,
+    leaf: int,
+    size: int,
+    tiles: tuple[Tile, ...],
+    processors: int,
+    sliced: bool = False,
+) -> Grid:
+    """The cheapest grid for C (M, N), reals of that size, with sums of K terms.
+
+    In slices only if those are wanted.
+    """
+    grids = _grids(M, N, max(K, 1), leaf, tiles, sliced)
+    return min(grids, key=lambda g: cost(g, M * N, size, processors))
+
+
+def _grids(
+    M: int, N: int, K: int, leaf: int, tiles: tuple[Tile, ...], sliced: bool
+) -> Iterator[Grid]:
+    leaves = ceil_div(K, leaf)
+    halvings = (leaves - 1).bit_length() if sliced else 0
+    for tile in tiles:
+        down, across = ceil_div(M, tile.block_rows), ceil_div(N, tile.block_columns)
+        yield Grid(tile, down, across, 1, K)
+        for halving in range(halvings):
+            terms = leaf << halving
+            yield Grid(tile, down, across, ceil_div(K, terms), terms)
+
+
+def cost(g: Grid, elements: int, size: int, processors: int) -> float:
+    """Instructions until the last processor is done with a grid for so many elements of C."""
+    rows, columns = g.tile.rows, g.tile.columns
+    rounds = ceil_div(g.down * g.across * g.slices, processors)
+    loads = (rows + columns) * size / 16
+    product = max(HIDING, rounds * g.tile.threads) * (rows * columns + loads + COPYING) * g.terms
+    if g.slices == 1:
+        return product
+    return product + LAUNCH + BYTE * 2 * g.slices * elements * size / processors
+
+
+def runs(columns: int, K: int, leaf: int, processors: int) -> tuple[int, int]:
+    """Slices, and terms of each, for plain sums of K terms with a thread a column and slice.
+
+    As few slices as keep the processors busy: each is whole leaves, a power of two of them.
+    """
+    leaves = max(1, ceil_div(K, leaf))
+    wanted = ceil_div(BUSY * processors, columns)
+    terms = leaf << max(0, (leaves // wanted).bit_length() - 1)
+    return ceil_div(leaves * leaf, terms), terms

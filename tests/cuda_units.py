@@ -1,0 +1,174 @@
+"""The CUDA units that the launch table asks for, and what they take of a GPU's processors.
+
+python tests/cuda_units.py      writes docs/cuda-resources.md, which CI compares
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deltaprop.activations import ACTIVATIONS
+from deltaprop.backends import cuda as table
+from deltaprop.backends.grids import TILES
+from deltaprop.devices.memory import NumpyArrays
+from deltaprop.devices.nvrtc import Compiled, compile_unit, nvrtc_version
+from deltaprop.devices.unit import Unit
+from deltaprop.losses import LOSSES
+from kernels.helpers import one_of_each
+
+DTYPES = ("float32", "float64")
+DEEP = 1 << 16
+RESOURCES = Path(__file__).parents[1] / "docs" / "cuda-resources.md"
+
+
+class Processor(NamedTuple):
+    """What a processor of an architecture has; "Compute Capabilities" in NVIDIA's CUDA guide."""
+
+    threads: int
+    blocks: int
+    shared: int
+    registers: int = 65_536
+
+
+ARCHITECTURES = {
+    "sm_75": Processor(1024, 16, 64 << 10),
+    "sm_80": Processor(2048, 32, 164 << 10),
+    "sm_90": Processor(2048, 32, 228 << 10),
+    "sm_100": Processor(2048, 32, 228 << 10),
+    "sm_120": Processor(1536, 24, 100 << 10),
+}
+
+
+class Recorder(NumpyArrays):
+    """A device that notes what it is asked to launch."""
+
+    def __init__(self, processors: int = 132) -> None:
+        self.processors = processors
+        self.launches: list[tuple[Unit, int, tuple[Any, ...]]] = []
+
+    def launch(self, unit: Unit, grid: Any, block: tuple[int, int, int], args: Any) -> None:
+        self.launches.append((unit, block[0], args))
+
+
+def launches(
+    dtype: str, m: int = 2, n: int = 3, n_in: int = 4, tiles: Any = TILES, **rules: Any
+) -> list[tuple[Unit, int, tuple[Any, ...]]]:
+    """Unit, threads of a block and arguments of what is launched by one call of every kernel."""
+    recorder = Recorder()
+    k = table.kernels(recorder, "recorder", tiles)
+    for field, args in one_of_each(dtype, m, n, n_in, **rules).items():
+        getattr(k, field)(*args)
+    return recorder.launches
+
+
+def applied(rule: Any, dtype: str) -> Unit:
+    """A rule by itself."""
+    recorder = Recorder()
+    table.kernels(recorder, "recorder").apply(rule, np.zeros(1, dtype))
+    return recorder.launches[0][0]
+
+
+def apart(x: Any) -> Any:
+    """A rule that a compiler would like to contract."""
+    return x * x - 1
+
+
+def in_every_tile(dtype: str) -> dict[Unit, int]:
+    """Each kernel in each tile, with one leaf a sum and with many: units and threads of a block."""
+    return {
+        unit: threads
+        for tile in TILES[dtype]
+        for size in ((2, 3, 4), (1000, 300, 900))
+        for unit, threads, _ in launches(
+            dtype, *size, tiles={dtype: (tile,)}, g=ACTIVATIONS["logistic"]
+        )
+    }
+
+
+IN_TABLE = in_every_tile("float32") | in_every_tile("float64")
+
+
+def every_unit() -> dict[str, tuple[Unit, tuple[str, ...]]]:
+    """Units and architectures, by name.
+
+    Those of the table for all of them; every activation and loss, by itself, for all of them and
+    within a product for one; deep trees for one of each compiler.
+    """
+    found: dict[Unit, tuple[str, ...]] = {}
+    for dtype in DTYPES:
+        ruled = [unit for g in ACTIVATIONS.values() for unit, *_ in launches(dtype, g=g)]
+        small = [unit for loss in LOSSES.values() for unit, *_ in launches(dtype, loss=loss)]
+        small += [applied(g.value, dtype) for g in ACTIVATIONS.values()]
+        small += [
+            applied(rule, dtype) for rule in (apart, *(g.slope for g in ACTIVATIONS.values()))
+        ]
+        sizes = [(300, 600, 900), (DEEP, 1, 1), (1, DEEP, 1), (1, 1, DEEP)]
+        deep = [unit for size in sizes for unit, *_ in launches(dtype, *size)]
+        found |= dict.fromkeys(ruled, ("sm_90",))
+        found |= dict.fromkeys(deep, ("sm_90", "sm_120"))
+        found |= dict.fromkeys(small, tuple(ARCHITECTURES))
+    found |= dict.fromkeys(IN_TABLE, tuple(ARCHITECTURES))
+    return {
+        f"{unit.kernel}-{unit.dtype}-{unit.levels}-{i}": (unit, architectures)
+        for i, (unit, architectures) in enumerate(found.items())
+    }
+
+
+@cache
+def compiled(unit: Unit, arch: str) -> Compiled:
+    return compile_unit(unit, arch)
+
+
+def resident(unit: Unit, arch: str, threads: int) -> int:
+    """Blocks that a processor holds at once.
+
+    Registers are given out to warps in multiples of 256, shared memory in multiples of 128 bytes
+    with 1 KB for the system from sm_80 on.
+    """
+    here, takes = ARCHITECTURES[arch], compiled(unit, arch).resources
+    warp = -(-takes.registers * 32 // 256) * 256
+    shared = -(-takes.shared // 128) * 128 + (0 if arch == "sm_75" else 1024)
+    by_registers = here.registers // warp // (threads // 32)
+    return min(here.threads // threads, here.blocks, by_registers, here.shared // max(shared, 1))
+
+
+def row(unit: Unit) -> str:
+    """The unit's line in the table."""
+    threads, takes = IN_TABLE[unit], compiled(unit, "sm_90").resources
+    tile = f"{unit.tile.block_rows} x {unit.tile.block_columns}" if unit.tile else ""
+    cells = [
+        f"{compiled(unit, arch).resources.registers}, {resident(unit, arch, threads)}"
+        for arch in ARCHITECTURES
+    ]
+    columns = (unit.kernel, unit.dtype, tile, unit.levels, threads, takes.shared, takes.local)
+    return f"| {' | '.join(str(x) for x in (*columns, *cells))} |"
+
+
+HEAD = """\
+# What the CUDA kernels take
+
+Of every kernel, in every tile: threads of a block, bytes of shared memory of a block, bytes of
+local memory of a thread, where nodes wait for the tree; and for each architecture registers of a
+thread, and blocks that a processor holds at once. No kernel has to keep registers in memory.
+`nodes` is how many may wait at most. Compiled by NVRTC {version}, with the logistic where there is
+an activation; written by `python tests/cuda_units.py`, compared by the tests.
+
+| kernel | dtype | tile | nodes | threads | shared | local | {architectures} |
+|---|---|---|---|---|---|---|{lines}
+"""
+
+
+def head() -> str:
+    columns = " | ".join(ARCHITECTURES)
+    return HEAD.format(
+        version=nvrtc_version(), architectures=columns, lines="---|" * len(ARCHITECTURES)
+    )
+
+
+if __name__ == "__main__":
+    lines = [row(unit) for unit in sorted(IN_TABLE, key=lambda u: (u.kernel, str(u.dtype)))]
+    RESOURCES.write_text(head() + "\n".join(lines) + "\n", encoding="utf-8")
