@@ -1,0 +1,71 @@
+"""The machine code of the ordered product: its inner loop multiplies and does little else.
+
+Disassembled by NVIDIA's nvdisasm, from the package nvidia-cuda-nvdisasm or a CUDA toolkit.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cuda_units import IN_TABLE, compiled
+from deltaprop.devices.unit import Unit
+
+
+def nvdisasm() -> str:
+    files = importlib.metadata.files("nvidia-cuda-nvdisasm") or []
+    here = [str(file.locate()) for file in files if file.name.startswith("nvdisasm")]
+    return here[0] if here else str(shutil.which("nvdisasm"))
+
+
+def loops(code: str) -> list[list[str]]:
+    """The instructions of each innermost loop: from a label to a branch back to it."""
+    instructions: list[str] = []
+    labels: dict[str, int] = {}
+    found: list[list[str]] = []
+    for line in code.splitlines():
+        if label := re.match(r"\s*(\.L_x_\d+):", line):
+            labels[label[1]] = len(instructions)
+        elif instruction := re.match(r"\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?(\S.*);", line):
+            instructions.append(instruction[1])
+            back = re.match(r"BRA.*`\((\.L_x_\d+)\)", instruction[1])
+            if back and (start := labels.get(back[1])) is not None:
+                found.append(instructions[start:])
+    return found
+
+
+def inner_loop(unit: Unit, arch: str, folder: Path) -> Counter[str]:
+    """How often each instruction is in the shortest loop that has products of 16 sums or more."""
+    cubin = folder / "unit.cubin"
+    cubin.write_bytes(compiled(unit, arch).cubin)
+    command = [nvdisasm(), "-c", str(cubin)]
+    code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = [[x.split()[0] for x in loop] for loop in loops(code)]
+    products = [x for x in names if sum(y in ("FFMA", "DFMA") for y in x) >= 128]
+    return Counter(min(products, key=len))
+
+
+PRODUCTS = [unit for unit in IN_TABLE if unit.tile]
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_90", "sm_120"])
+@pytest.mark.parametrize(
+    "unit",
+    PRODUCTS,
+    ids=[f"{u.kernel}-{u.dtype}-{u.tile[0]}x{u.tile[1]}-{u.levels}" for u in PRODUCTS],
+)
+def test_the_inner_loop(unit: Unit, arch: str, tmp_path: Path) -> None:
+    """Products of eight terms, what they need in loads of 16 bytes, and at most ten others."""
+    tile, found = unit.tile, inner_loop(unit, arch, tmp_path)
+    products = found.pop("FFMA" if unit.dtype == "float32" else "DFMA")
+    loads = found.pop("LDS.128", 0) + found.pop("LDS.U.128", 0)
+    assert products == 8 * tile.rows * tile.columns
+    assert loads == 8 * (tile.rows + tile.columns) * unit.dtype.itemsize // 16
+    assert found.total() <= 10, found
+    assert not {x for x in found if re.match("LD|ST", x)}, found
