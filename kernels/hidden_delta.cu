@@ -3,7 +3,7 @@
 // delta_next (m, n_next), W_next (n_next, n), s and delta (m, n); s is z or a of the layer.
 #include "ordered_gemm.cuh"
 
-extern "C" __global__ void __launch_bounds__(GEMM_THREADS, BLOCKS) hidden_delta(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) hidden_delta(
     const real* delta_next, const real* W_next, const real* s, real* delta,
     int64 m, int64 n, int64 n_next) {
     ordered_gemm<LEAF_FEATURES>(

@@ -4,7 +4,7 @@
 // leaves, to node z of the tree. One node is dE/dW.
 #include "ordered_gemm.cuh"
 
-extern "C" __global__ void __launch_bounds__(GEMM_THREADS, BLOCKS) weight_gradient(
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) weight_gradient(
     const real* delta, const real* a_in, real* nodes, int64 m, int64 n, int64 n_in, int64 terms) {
     const int64 first = blockIdx.z * terms, count = m - first < terms ? m - first : terms;
     real* dW = nodes + blockIdx.z * (n * n_in);
