@@ -31,6 +31,16 @@ __device__ inline void write(real* p, const Chunk& x, int count) {
         if (q < count) p[q] = x.v[q];
 }
 
+// The shared memory that a launch asks for.
+#if defined(HOST)
+__device__ inline real* dynamic_shared() { return static_cast<real*>(deltaprop::shared_memory()); }
+#else
+__device__ inline real* dynamic_shared() {
+    extern __shared__ Chunk memory[];
+    return memory->v;
+}
+#endif
+
 // copy_async<N> starts a copy of N reals, one or a chunk. wait_for_copies returns when all those
 // that this thread has started are there. Before sm_80 a copy is there when it is started.
 #if defined(HOST)

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deltaprop.activations import ACTIVATIONS
+from deltaprop.activations import ACTIVATIONS, IDENTITY, Activation
 from deltaprop.backends import cuda as table
 from deltaprop.backends.grids import TILES
+from deltaprop.contract import Form, Kernels
 from deltaprop.devices.memory import NumpyArrays
 from deltaprop.devices.nvrtc import Compiled, compile_unit, nvrtc_version
 from deltaprop.devices.unit import Unit
+from deltaprop.equations import Batch
 from deltaprop.losses import LOSSES
 from kernels.helpers import one_of_each
 
@@ -46,11 +48,15 @@ ARCHITECTURES = {
 class Recorder(NumpyArrays):
     """A device that notes what it is asked to launch."""
 
+    shared_memory = 227 << 10
+
     def __init__(self, processors: int = 132) -> None:
         self.processors = processors
         self.launches: list[tuple[Unit, int, tuple[Any, ...]]] = []
 
-    def launch(self, unit: Unit, grid: Any, block: tuple[int, int, int], args: Any) -> None:
+    def launch(
+        self, unit: Unit, grid: Any, block: tuple[int, int, int], args: Any, shared: int = 0
+    ) -> None:
         self.launches.append((unit, block[0], args))
 
 
@@ -62,7 +68,17 @@ def launches(
     k = table.kernels(recorder, "recorder", tiles)
     for field, args in one_of_each(dtype, m, n, n_in, **rules).items():
         getattr(k, field)(*args)
+    sweep(k, dtype, m, **rules)
     return recorder.launches
+
+
+def sweep(k: Kernels, dtype: str, m: int, g: Activation = IDENTITY, loss: Any = None) -> None:
+    """A whole sweep of a narrow net, with that activation where it may stand, for that loss."""
+    loss = loss or LOSSES["cross_entropy" if g.rowwise else "half_mse"]
+    output = ACTIVATIONS[loss.link] if loss.link else g
+    form = Form((2, 3, 3), (IDENTITY if g.rowwise else g, output), True, np.dtype(dtype))
+    X, Y = np.zeros((m, 2), dtype), np.zeros((m, 3), dtype)
+    k.sweeps(form).gradient(np.zeros(form.count, dtype), X, Batch(Y, None, m, 3), loss)
 
 
 def applied(rule: Any, dtype: str) -> Unit:
@@ -127,7 +143,7 @@ def resident(unit: Unit, arch: str, threads: int) -> int:
     """Blocks that a processor holds at once.
 
     Registers are given out to warps in multiples of 256, shared memory in multiples of 128 bytes
-    with 1 KB for the system from sm_80 on.
+    with 1 KB for the system from sm_80 on. What a launch asks for beside is not counted.
     """
     here, takes = ARCHITECTURES[arch], compiled(unit, arch).resources
     warp = -(-takes.registers * 32 // 256) * 256
@@ -155,7 +171,8 @@ Of every kernel, in every tile: threads of a block, bytes of shared memory of a 
 local memory of a thread, where nodes wait for the tree; and for each architecture registers of a
 thread, and blocks that a processor holds at once. No kernel has to keep registers in memory.
 `nodes` is how many may wait at most. Compiled by NVRTC {version}, with the logistic where there is
-an activation; written by `python tests/cuda_units.py`, compared by the tests.
+an activation; `whole_sweep` asks for more shared memory, as the net needs it. Written by
+`python tests/cuda_units.py`, compared by the tests.
 
 | kernel | dtype | tile | nodes | threads | shared | local | {architectures} |
 |---|---|---|---|---|---|---|{lines}

@@ -8,7 +8,8 @@ import sys
 
 import numpy as np
 
-from conftest import assert_same_bits
+import deltaprop as dp
+from conftest import assert_same_bits, sample
 from deltaprop.activations import ACTIVATIONS
 from deltaprop.backends import cuda as table
 from deltaprop.backends.grids import TILES
@@ -41,6 +42,14 @@ def every_kernel(dtype):
                 assert_same_bits(run(k, field, *args), wanted, f"{field} {size}")
 
 
+def whole_sweep(dtype):
+    """Layers wider than a tile and narrower than a chunk; three leaves, the last a part of one."""
+    net = dp.MLP((5, 66, 9, 3), "gelu", "softmax", dtype=dtype, backend="cuda-host")
+    X, Y = sample((130, 5), dtype), np.eye(3, dtype=dtype)[np.arange(130) % 3]
+    wanted = net.to("reference").value_and_grad(X, Y)[1].flat
+    assert_same_bits(net.value_and_grad(X, Y)[1].flat, wanted, "whole_sweep")
+
+
 def mistaken(statement):
     text = f'extern "C" __global__ void wrong(real* x, int64 n) {{ {statement} }}'
     x = np.zeros(8, np.float32)
@@ -54,4 +63,5 @@ if __name__ == "__main__":
         mistaken(MISTAKES[choice])
     else:
         every_kernel(choice)
+        whole_sweep(choice)
         print("every kernel is right")

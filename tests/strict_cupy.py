@@ -31,6 +31,7 @@ class DeviceArray:
     shape = property(lambda self: self._memory.shape)
     ndim = property(lambda self: self._memory.ndim)
     size = property(lambda self: self._memory.size)
+    strides = property(lambda self: self._memory.strides)
     T = property(lambda self: DeviceArray(self._memory.T))
 
     def __len__(self) -> int:
@@ -92,13 +93,20 @@ def index(where: Any) -> Any:
     return where if isinstance(where, slice) or where in (None, ...) else operand(where)
 
 
+def in_one_piece(x: np.ndarray) -> bool:
+    """All of it, or what belongs to each member of an ensemble."""
+    return x.flags.c_contiguous or (x.ndim == 3 and x[0].flags.c_contiguous)
+
+
 class StrictCupy(ModuleType):
     """The module: arrays in a memory of their own, which starts as NaN."""
 
     def __init__(self) -> None:
         super().__init__("cupy")
         self.host = HostDevice()
-        gpu = SimpleNamespace(id=0, attributes={"MultiProcessorCount": 2})
+        gpu = SimpleNamespace(
+            id=0, attributes={"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 232_448}
+        )
         self.cuda = SimpleNamespace(Device=lambda: gpu)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
@@ -113,14 +121,15 @@ class StrictCupy(ModuleType):
     def asnumpy(self, x: DeviceArray) -> np.ndarray:
         return x.get()
 
-    def function(self, unit: Any, device: int) -> Any:
+    def function(self, unit: Any, device: int, shared: int) -> Any:
         """What launches a unit, of the same sources, on the CPU."""
 
-        def launch(grid: Any, block: Any, args: tuple[Any, ...]) -> None:
+        def launch(grid: Any, block: Any, args: tuple[Any, ...], shared_mem: int) -> None:
             for x in args:
                 assert not isinstance(x, np.ndarray), "a NumPy array has no address on a GPU"
-                assert not isinstance(x, DeviceArray) or x._memory.flags.c_contiguous
-            self.host.launch(unit, grid, block, tuple(getattr(x, "_memory", x) for x in args))
+                assert not isinstance(x, DeviceArray) or in_one_piece(x._memory)
+            given = tuple(getattr(x, "_memory", x) for x in args)
+            self.host.launch(unit, grid, block, given, shared_mem)
 
         return launch
 

@@ -31,7 +31,7 @@ class FakeCupy(ModuleType):
         return SimpleNamespace(
             id=number,
             compute_capability=self.capability,
-            attributes={"MultiProcessorCount": 132},
+            attributes={"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232_448},
         )
 
     def empty(self, shape, dtype):
@@ -55,7 +55,8 @@ class FakeCupy(ModuleType):
     def function(self, name, path):
         assert name.encode() in path.read_bytes()
 
-        def call(grid, block, args):
+        def call(grid, block, args, shared_mem):
+            self.shared = shared_mem
             self.launches.append((name, grid, block, [*map(passed, args)]))
 
         return call

@@ -20,7 +20,7 @@ import deltaprop as dp
 import test_equations
 from conftest import EXACT, HERE, sample
 from deltaprop.backends import cuda as table
-from deltaprop.backends import load
+from deltaprop.backends import load, narrow
 from deltaprop.contract import Kernels
 from deltaprop.devices import cache as disk
 from deltaprop.devices import host
@@ -56,6 +56,16 @@ def crosscheck(backend: str, m: int = M) -> bool:
 def crosscheck_of_many(backend: str) -> bool:
     """Five leaves of samples: enough that the shape of their tree shows."""
     return crosscheck(backend, m=300)
+
+
+def a_block_for_all(backend: str) -> bool:
+    """Eleven leaves of samples, as one block of whole_sweep.cu takes them."""
+    net = dp.MLP(SIZES, "logistic", dtype="float64", backend=backend)
+    X, Y, loss = batch(700)
+    wanted = net.to("reference").value_and_grad(X, Y, loss)[1].flat
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(narrow, "run_of", lambda *_: 16)
+        return net.value_and_grad(X, Y, loss)[1].flat.tobytes() == wanted.tobytes()
 
 
 def crosscheck_of_a_graph(backend: str) -> bool:
@@ -188,6 +198,14 @@ LINES = [
     ("weight_gradient.cu", "a_in + first * n_in", "a_in", crosscheck_of_many),
     ("tree_sum.cu", "first + run < count ? first + run : count", "count", crosscheck_of_many),
     ("descend.cu", "fma_rn(-eta,", "fma_rn(eta,", equations),
+    ("whole_sweep.cu", "* slope(s.v[q])", "* s.v[q]", crosscheck),
+    ("whole_sweep.cu", "Columns{parameters", "Rows{parameters", crosscheck),
+    ("whole_sweep.cu", "fma_rn(-rates", "fma_rn(rates", equations),
+    ("whole_sweep.cu", "sum[0] + e[i]", "sum[0] + e[0]", equations),
+    ("whole_sweep.cu", ": real(-0.0);", ": real(1);", crosscheck),
+    ("whole_sweep.cu", "delta = real(-0.0)", "delta = 1", crosscheck),
+    ("whole_sweep.cu", "here ? a : real(0)", "here ? a : real(1) / 0", crosscheck),
+    ("whole_sweep.cu", "if (leaf >> higher & 1)", "", a_block_for_all),
     ("edge_forward.cu", "b ? sum + b[j] : sum", "sum", crosscheck_of_a_graph),
     ("edge_delta.cu", "own ? own[k] + through_edges", "own ? through_edges", crosscheck_of_a_graph),
     ("edge_delta.cu", "sum * slope(s[k])", "sum", crosscheck_of_a_graph),
@@ -229,8 +247,11 @@ needs_compiler = pytest.mark.skipif("cuda-host" not in HERE, reason="no C++ comp
 
 @needs_compiler
 @pytest.mark.parametrize(("file", "text", "other", "check"), LINES)
-def test_a_mistake_in_a_cuda_source_is_caught(file, text, other, check, kernels_copy):
+def test_a_mistake_in_a_cuda_source_is_caught(file, text, other, check, kernels_copy, monkeypatch):
+    """In whole_sweep.cu where it is for whole sweeps, else layer by layer."""
     change_line(kernels_copy / file, text, other)
+    if file != "whole_sweep.cu":
+        monkeypatch.setattr(table, "is_narrow", lambda *_: False)
     assert not check("cuda-host")
 
 
@@ -238,7 +259,7 @@ def test_a_mistake_in_a_cuda_source_is_caught(file, text, other, check, kernels_
 def test_the_copy_of_the_cuda_sources_is_what_runs(kernels_copy):
     """Unchanged it passes; empty it does not compile."""
     assert crosscheck("cuda-host")
-    (kernels_copy / "hidden_delta.cu").write_text("")
+    (kernels_copy / "whole_sweep.cu").write_text("")
     host._entry.cache_clear()
-    with pytest.raises(RuntimeError, match="hidden_delta"):
+    with pytest.raises(RuntimeError, match="whole_sweep"):
         crosscheck("cuda-host")

@@ -38,6 +38,10 @@ struct Copy {
     int bytes;
 };
 
+struct alignas(16) Aligned {
+    unsigned char bytes[16];
+};
+
 struct Fiber : Context {
     std::unique_ptr<char[]> memory{new char[STACK]};
     unsigned thread = 0;  // the one it runs or holds at a barrier
@@ -54,6 +58,7 @@ Fiber* running = nullptr;
 std::vector<std::unique_ptr<Fiber>> idle, waiting;
 std::vector<unsigned> threads;  // of the block, in the order they begin
 std::size_t begun, ended;
+std::vector<Aligned> shared;  // what the launch asked for, and no more
 void (*body)(void**);
 void** arguments;
 
@@ -156,16 +161,22 @@ void finish_copies() {
     running->copies.clear();
 }
 
-int launch(const unsigned* grid, const unsigned* block, void (*thread)(void**), void** args) {
+void* shared_memory() { return shared.data(); }
+
+int launch(const unsigned* grid, const unsigned* block, unsigned bytes, void (*thread)(void**),
+           void** args) {
     gridDim = {grid[0], grid[1], grid[2]};
     blockDim = {block[0], block[1], block[2]};
     body = thread;
     arguments = args;
+    Aligned ones;
+    std::memset(&ones, 0xff, sizeof ones);
     threads.assign(std::size_t(block[0]) * block[1] * block[2], 0);
     for (unsigned z = 0; z < grid[2]; ++z)
         for (unsigned y = 0; y < grid[1]; ++y)
             for (unsigned x = 0; x < grid[0]; ++x) {
                 blockIdx = {x, y, z};
+                shared = std::vector<Aligned>(bytes / sizeof(Aligned), ones);
                 if (run_block()) {
                     waiting.clear();
                     return 1;

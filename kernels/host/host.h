@@ -43,8 +43,12 @@ namespace deltaprop {
 void start_copy(void* shared, const void* global, int bytes);
 void finish_copies();
 
+// As many bytes as the launch asked for, at first all ones: reals are NaN.
+void* shared_memory();
+
 // 0, or 1 where threads of a block ended while others waited at a barrier.
-int launch(const unsigned* grid, const unsigned* block, void (*thread)(void**), void** args);
+int launch(const unsigned* grid, const unsigned* block, unsigned shared, void (*thread)(void**),
+           void** args);
 
 // A kernel as a function of pointers to its arguments, as cuLaunchKernel takes them.
 template <auto kernel>
@@ -61,6 +65,7 @@ struct Thread<kernel> {
 }  // namespace deltaprop
 
 #define HOST_ENTRY(kernel)                                                                       \
-    extern "C" int launch_kernel(const unsigned* grid, const unsigned* block, void** args) {     \
-        return deltaprop::launch(grid, block, deltaprop::Thread<kernel>::run, args);             \
+    extern "C" int launch_kernel(                                                                \
+        const unsigned* grid, const unsigned* block, unsigned shared, void** args) {             \
+        return deltaprop::launch(grid, block, shared, deltaprop::Thread<kernel>::run, args);     \
     }

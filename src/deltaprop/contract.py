@@ -193,8 +193,8 @@ class Kernels:
     add: Callable[[Array, Array], None]
     """(x, y): x <- x + y, in place: one node of a tree over parts of a batch."""
 
-    sweeps: Callable[[Form], Sweeps] | None = None
-    """Whole sweeps of layered nets in one call each, where a backend has them.
+    sweeps: Callable[[Form], Sweeps | None] | None = None
+    """Whole sweeps of layered nets in one call each, where a backend has them for that form.
 
     They take the place of the kernels above, and return the same bits.
     """

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from conftest import HERE, assert_same_bits, sample
-from deltaprop.backends import cuda as table
 from deltaprop.backends.grids import TILES
+from deltaprop.backends.launches import Launches
 from deltaprop.devices.host import ORDERS, HostDevice
 from kernels.helpers import hostile, ordered_dot
 
@@ -17,7 +17,7 @@ COUNTS = (2, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 129, 1000)
 def tree_sum(nodes, order="random"):
     device = HostDevice(order)
     y = device.empty(nodes.shape[1:], nodes.dtype)
-    table.Launches(device, TILES).tree_sum(nodes, y)
+    Launches(device, TILES).tree_sum(nodes, y)
     return y
 
 

@@ -6,103 +6,19 @@ same sources on the CPU (`cuda-host`).
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 from deltaprop.activations import Activation
-from deltaprop.backends.grids import TILES, Grid, ceil_div, grid, runs
-from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Arrays, Fan, Kernels
-from deltaprop.devices.unit import Tile, Unit
+from deltaprop.backends.grids import TILES, runs
+from deltaprop.backends.launches import Device, Launches, levels
+from deltaprop.backends.narrow import NarrowSweeps, is_narrow
+from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Form, Kernels
+from deltaprop.devices.unit import Tile
 from deltaprop.elementary import exp, log
 from deltaprop.losses import Loss
-from deltaprop.scalar import Rule, trace
-
-COLUMNS, LINES = 32, 8
-"""Elements and lines of a block of tree_sum.cu."""
-
-THREADS = 256
-MOST_BLOCKS = 1 << 20
+from deltaprop.scalar import Rule
 
 
-class Device(Arrays, Protocol):
-    """What the table needs of a machine: arrays, and launches on them.
-
-    Arguments of a launch are arrays, None (null), Python ints (64 bits), NumPy reals.
-    """
-
-    @property
-    def processors(self) -> int:
-        """How many blocks run at once at least, each on a processor of its own."""
-
-    def launch(
-        self,
-        unit: Unit,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        args: tuple[Any, ...],
-    ) -> None: ...
-
-
-def levels(terms: int, leaf: int) -> int:
-    """Nodes that may wait in a tree over that many terms, up to a power of two.
-
-    After i leaves as many wait as i has ones. A power of two, so that few variants of a kernel are
-    compiled.
-    """
-    leaves = max(1, ceil_div(terms, leaf))
-    waiting = (leaves + 1).bit_length() - 1
-    return 1 << (waiting - 1).bit_length()
-
-
-class Launches:
+class Table(Launches):
     """The kernels of the contract as launches on a device."""
-
-    def __init__(self, device: Device, tiles: dict[str, tuple[Tile, ...]]) -> None:
-        self.device, self.tiles = device, tiles
-
-    def each(
-        self, kernel: str, count: int, args: tuple[Any, ...], levels: int = 1, **rules: Rule
-    ) -> None:
-        """A kernel with one thread for each of `count` elements."""
-        unit = self.unit(kernel, args[0], levels, rules)
-        blocks = min(ceil_div(count, THREADS), MOST_BLOCKS)
-        self.device.launch(unit, (blocks, 1, 1), (THREADS, 1, 1), args)
-
-    def product(
-        self, kernel: str, divided: Grid, leaf: int, args: tuple[Any, ...], **rules: Rule
-    ) -> None:
-        """A kernel made of ordered_gemm."""
-        unit = self.unit(kernel, args[0], levels(divided.terms, leaf), rules, divided.tile)
-        blocks = (divided.down, divided.across, divided.slices)
-        self.device.launch(unit, blocks, (divided.tile.threads, 1, 1), args)
-
-    def grid(self, M: int, N: int, K: int, leaf: int, array: Array, sliced: bool = False) -> Grid:
-        """Of a product C (M, N) with sums of K terms, of the array's dtype."""
-        tiles = self.tiles[array.dtype.name]
-        return grid(M, N, K, leaf, array.dtype.itemsize, tiles, self.device.processors, sliced)
-
-    def nodes(self, slices: int, out: Array) -> Array:
-        """Where a sum over samples in so many slices goes: `out` itself, or what tree_sum adds."""
-        return out if slices == 1 else self.device.empty((slices, *out.shape), out.dtype)
-
-    def tree_sum(self, nodes: Array, out: Array) -> None:
-        """The tree over the first axis of `nodes`."""
-        count, size = len(nodes), out.size
-        run = 1 << (ceil_div(count, LINES) - 1).bit_length()
-        unit = self.unit("tree_sum", nodes, levels(count, 1), {})
-        args = (nodes, out, count, size, run)
-        self.device.launch(unit, (ceil_div(size, COLUMNS), 1, 1), (COLUMNS * LINES, 1, 1), args)
-
-    def unit(
-        self,
-        kernel: str,
-        array: Array,
-        levels: int,
-        rules: dict[str, Rule],
-        tile: Tile | None = None,
-    ) -> Unit:
-        name = array.dtype.name
-        programs = tuple((alias, trace(rule, name)) for alias, rule in rules.items())
-        return Unit(kernel, array.dtype, programs, levels, tile)
 
     def apply(self, f: Rule, x: Array) -> Array:
         y = self.device.empty(x.shape, x.dtype)
@@ -229,16 +145,18 @@ class Launches:
         self.each("edge_gradient", edges, args, levels(m, LEAF_SAMPLES))
         return dw
 
-    def descend(self, w: Array, g: Array, eta: float) -> None:
-        self.each("descend", w.size, (w, g, w.dtype.type(eta), w.size))
-
     def add(self, x: Array, y: Array) -> None:
         self.each("add", x.size, (x, y, x.size))
+
+    def sweeps(self, form: Form) -> NarrowSweeps | None:
+        """Whole sweeps in one launch, for nets that are narrow enough."""
+        narrow = is_narrow(form, self.device.shared_memory)
+        return NarrowSweeps(form, self) if narrow else None
 
 
 def kernels(device: Device, name: str, tiles: dict[str, tuple[Tile, ...]] = TILES) -> Kernels:
     """The backend on that device as a value; products in those tiles."""
-    table = Launches(device, tiles)
+    table = Table(device, tiles)
     return Kernels(
         name=name,
         arrays=device,
@@ -256,4 +174,5 @@ def kernels(device: Device, name: str, tiles: dict[str, tuple[Tile, ...]] = TILE
         edge_gradient=table.edge_gradient,
         descend=table.descend,
         add=table.add,
+        sweeps=table.sweeps,
     )

@@ -79,6 +79,8 @@ def _argument(x: Any) -> Any:
 class HostDevice:
     """The `Device` that is this CPU."""
 
+    shared_memory = 227 << 10
+
     def __init__(self, order: str = "forward", seed: int = 0, processors: int = 2) -> None:
         self.order, self.seed, self.processors = ORDERS.index(order), seed, processors
 
@@ -99,6 +101,7 @@ class HostDevice:
         grid: tuple[int, int, int],
         block: tuple[int, int, int],
         args: tuple[Any, ...],
+        shared: int = 0,
     ) -> None:
         require_subnormals()
         values = [_argument(x) for x in args]
@@ -106,7 +109,8 @@ class HostDevice:
         with _launching:
             entry = _entry(unit)
             _runtime().set_order(self.order, ctypes.c_uint32(self.seed))
-            failed = entry((ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block), pointers)
+            sizes = (ctypes.c_uint * 3)(*grid), (ctypes.c_uint * 3)(*block), shared
+            failed = entry(*sizes, pointers)
         if failed:
             raise RuntimeError(
                 f"{unit.kernel}: threads of a block ended while others waited at a barrier"

@@ -37,7 +37,7 @@ class Unit:
     """The kernel `kernel` of kernels/`kernel`.cu.
 
     `rules` are the functions it calls, by the names it calls them by; `levels` bounds its trees;
-    `tile` is that of a kernel made of ordered_gemm.
+    `tile` is that of a kernel made of products; `constants` are numbers by their names.
     """
 
     kernel: str
@@ -45,14 +45,15 @@ class Unit:
     rules: tuple[tuple[str, Program], ...] = ()
     levels: int = 1
     tile: Tile | None = None
+    constants: tuple[tuple[str, int], ...] = ()
 
     def source(self) -> str:
         """The translation unit; its includes are found in kernels/."""
         programs: dict[str, Program] = {}
         for name, program in self.rules:
             programs |= {called.symbol: called for called in program.calls} | {name: program}
-        sizes = self.tile._asdict() if self.tile else {}
-        defines = "".join(f"#define {name.upper()} {size}\n" for name, size in sizes.items())
+        numbers = [*(self.tile._asdict().items() if self.tile else ()), *self.constants]
+        defines = "".join(f"#define {name.upper()} {number}\n" for name, number in numbers)
         functions = "\n".join(_function(name, program) for name, program in programs.items())
         return (
             f"typedef {CTYPES[self.dtype]} real;\n"

@@ -1,0 +1,109 @@
+"""What launches are made of: a device, units, grids, and the second pass of a sum."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from deltaprop.backends.grids import Grid, ceil_div, grid
+from deltaprop.contract import Array, Arrays
+from deltaprop.devices.unit import Tile, Unit
+from deltaprop.scalar import Rule, trace
+
+COLUMNS, LINES = 32, 8
+"""Elements and lines of a block of tree_sum.cu."""
+
+THREADS = 256
+MOST_BLOCKS = 1 << 20
+
+
+class Device(Arrays, Protocol):
+    """What the table needs of a machine: arrays, and launches on them.
+
+    Arguments of a launch are arrays, None (null), Python ints (64 bits), NumPy reals; a block gets
+    `shared` bytes of shared memory beside what the kernel declares.
+    """
+
+    @property
+    def shared_memory(self) -> int:
+        """Bytes that a block may have."""
+
+    @property
+    def processors(self) -> int:
+        """How many blocks run at once at least, each on a processor of its own."""
+
+    def launch(
+        self,
+        unit: Unit,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        args: tuple[Any, ...],
+        shared: int = 0,
+    ) -> None: ...
+
+
+def levels(terms: int, leaf: int) -> int:
+    """Nodes that may wait in a tree over that many terms, up to a power of two.
+
+    After i leaves as many wait as i has ones. A power of two, so that few variants of a kernel are
+    compiled.
+    """
+    leaves = max(1, ceil_div(terms, leaf))
+    waiting = (leaves + 1).bit_length() - 1
+    return 1 << (waiting - 1).bit_length()
+
+
+class Launches:
+    """Launches on a device, of units made for them; products in those tiles."""
+
+    def __init__(self, device: Device, tiles: dict[str, tuple[Tile, ...]]) -> None:
+        self.device, self.tiles = device, tiles
+
+    def each(
+        self, kernel: str, count: int, args: tuple[Any, ...], levels: int = 1, **rules: Rule
+    ) -> None:
+        """A kernel with one thread for each of `count` elements."""
+        unit = self.unit(kernel, args[0].dtype, levels, rules)
+        blocks = min(ceil_div(count, THREADS), MOST_BLOCKS)
+        self.device.launch(unit, (blocks, 1, 1), (THREADS, 1, 1), args)
+
+    def product(
+        self, kernel: str, divided: Grid, leaf: int, args: tuple[Any, ...], **rules: Rule
+    ) -> None:
+        """A kernel made of ordered_gemm."""
+        unit = self.unit(kernel, args[0].dtype, levels(divided.terms, leaf), rules, divided.tile)
+        blocks = (divided.down, divided.across, divided.slices)
+        self.device.launch(unit, blocks, (divided.tile.threads, 1, 1), args)
+
+    def grid(self, M: int, N: int, K: int, leaf: int, array: Array, sliced: bool = False) -> Grid:
+        """Of a product C (M, N) with sums of K terms, of the array's dtype."""
+        tiles = self.tiles[array.dtype.name]
+        return grid(M, N, K, leaf, array.dtype.itemsize, tiles, self.device.processors, sliced)
+
+    def nodes(self, slices: int, out: Array) -> Array:
+        """Where a sum over samples in so many slices goes: `out` itself, or what tree_sum adds."""
+        return out if slices == 1 else self.device.empty((slices, *out.shape), out.dtype)
+
+    def tree_sum(self, nodes: Array, out: Array) -> None:
+        """The tree over the first axis of `nodes`."""
+        count, size = len(nodes), out.size
+        run = 1 << (ceil_div(count, LINES) - 1).bit_length()
+        unit = self.unit("tree_sum", out.dtype, levels(count, 1), {})
+        args = (nodes, out, count, size, run)
+        self.device.launch(unit, (ceil_div(size, COLUMNS), 1, 1), (COLUMNS * LINES, 1, 1), args)
+
+    def unit(
+        self,
+        kernel: str,
+        dtype: np.dtype[Any],
+        levels: int,
+        rules: dict[str, Rule],
+        tile: Tile | None = None,
+        constants: tuple[tuple[str, int], ...] = (),
+    ) -> Unit:
+        programs = tuple((alias, trace(rule, dtype.name)) for alias, rule in rules.items())
+        return Unit(kernel, dtype, programs, levels, tile, constants)
+
+    def descend(self, w: Array, g: Array, eta: float) -> None:
+        self.each("descend", w.size, (w, g, w.dtype.type(eta), w.size))

@@ -1,0 +1,205 @@
+"""Narrow layered nets on a GPU: forward, loss, backward and all gradients in one launch.
+
+What whole_sweep.cu keeps on a processor decides which nets are narrow: the activations of 64
+samples, of every layer.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from deltaprop.activations import IDENTITY
+from deltaprop.backends.grids import ceil_div
+from deltaprop.backends.launches import Launches
+from deltaprop.contract import LEAF_SAMPLES, Array, Form
+from deltaprop.devices.unit import Unit
+from deltaprop.elementary import exp, log
+from deltaprop.equations import Batch
+from deltaprop.losses import LOSSES, Loss
+from deltaprop.scalar import Rule
+
+WIDEST = 128
+"""Units of the widest layer."""
+
+THREADS = 128
+STAGES = 2 * 16
+"""Terms of weights that are in shared memory at once, each of up to 64 units."""
+
+SECOND_PASS = 1 / 64
+"""What a block returns costs at most so much of the time that a leaf of samples takes."""
+
+OUTPUTS, ERROR, GRADIENT = 0, 1, 2
+"""WHAT a launch is for."""
+
+
+class Memory:
+    """Rows of shared memory, of 64 samples each: a of every layer, and z where it is needed."""
+
+    def __init__(self, form: Form) -> None:
+        self.a: list[int] = []
+        self.z: list[int] = []
+        self.rows = 0
+        need_z = [False, *(g.slope_of == "z" for g in form.activations[:-1]), True]
+        for rows in (self.a, self.z):
+            for units, needed in zip(form.sizes, need_z):
+                there = rows is self.a or needed
+                rows.append(self.rows if there else -1)
+                self.rows += ceil_div(units, 4) * 4 if there else 0
+        chunk = 16 // form.dtype.itemsize
+        self.bytes = self.rows * (LEAF_SAMPLES + chunk) * form.dtype.itemsize
+        fixed = STAGES * (64 + chunk) + LEAF_SAMPLES
+        self.with_stages = self.bytes + fixed * form.dtype.itemsize
+
+
+def is_narrow(form: Form, shared_memory: int) -> bool:
+    """Whether whole_sweep.cu takes nets of that form, with so many bytes of shared memory."""
+    alike = len(set(form.activations[:-1])) <= 1
+    return alike and max(form.sizes) <= WIDEST and Memory(form).with_stages <= shared_memory
+
+
+def run_of(leaves: int, members: int, places: int) -> int:
+    """How many leaves a block takes, a power of two, where so many blocks run at once.
+
+    The time until the last block is done, and that of the second pass over what blocks return.
+    """
+
+    def time(run: int) -> float:
+        slices = ceil_div(leaves, run)
+        return ceil_div(slices * members, places) * run + SECOND_PASS * slices * members
+
+    return min((1 << i for i in range((leaves - 1).bit_length() + 1)), key=time)
+
+
+class NarrowSweeps:
+    """The `Sweeps` of a narrow form."""
+
+    def __init__(self, form: Form, table: Launches) -> None:
+        self.form, self.table, self.device = form, table, table.device
+        self.memory = Memory(form)
+        self.places = self.device.processors * max(
+            1, self.device.shared_memory // self.memory.with_stages
+        )
+        self.layers = self.device.asarray(self._layers())
+
+    def _layers(self) -> np.ndarray:
+        """For each layer: units, rows of a and z, where W and b begin in the parameters."""
+        W, b, at = [-1], [-1], 0
+        for n_in, n in pairwise(self.form.sizes):
+            W.append(at)
+            b.append(at + n * n_in if self.form.bias else -1)
+            at += n * (n_in + self.form.bias)
+        columns = self.form.sizes, self.memory.a, self.memory.z, W, b
+        return np.array(columns, np.int64).T.copy()
+
+    def outputs(self, parameters: Array, X: Array) -> Array:
+        """a^L (m, n), or (members, m, n)."""
+        shape = (*parameters.shape[:-1], X.shape[-2], self.form.sizes[-1])
+        a = self.device.empty(shape, parameters.dtype)
+        self._launch(OUTPUTS, LOSSES["half_sse"], parameters, X, outputs=a)
+        return a
+
+    def error(self, parameters: Array, X: Array, batch: Batch, loss: Loss) -> Array:
+        """The errors alone."""
+        sums = self._launch(ERROR, loss, parameters, X, batch)
+        return sums[parameters.size :]
+
+    def gradient(
+        self, parameters: Array, X: Array, batch: Batch, loss: Loss
+    ) -> tuple[Array, Array]:
+        """The errors, and the gradient, laid out as the parameters are."""
+        sums = self._launch(GRADIENT, loss, parameters, X, batch)
+        return sums[parameters.size :], sums[: parameters.size].reshape(*parameters.shape)
+
+    def step(
+        self,
+        parameters: Array,
+        X: Array,
+        batch: Batch,
+        loss: Loss,
+        rate: float | list[float],
+    ) -> Array:
+        """The errors; then w <- fma(-eta, dE/dw, w)."""
+        members = self._members(parameters)
+        rates = np.broadcast_to(np.array(rate, parameters.dtype), (members,))
+        sums = self._launch(GRADIENT, loss, parameters, X, batch, rates=rates)
+        return sums[parameters.size :]
+
+    def ready(self, X: Any, Y: Any, name: str | Loss | None) -> None:
+        """Every call is checked."""
+
+    def is_ready(self, name: str | Loss | None, loss: Loss) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def _members(parameters: Array) -> int:
+        return 1 if parameters.ndim == 1 else len(parameters)
+
+    def _launch(
+        self,
+        what: int,
+        loss: Loss,
+        parameters: Array,
+        X: Array,
+        batch: Batch | None = None,
+        outputs: Array | None = None,
+        rates: np.ndarray | None = None,
+    ) -> Array:
+        """Gradients, then errors, of all members in one array; with `rates` the step, too."""
+        form, device, m = self.form, self.device, X.shape[-2]
+        members, count, dtype = self._members(parameters), form.count, parameters.dtype
+        leaves = ceil_div(m, LEAF_SAMPLES)
+        run = run_of(leaves, members, self.places)
+        slices, levels = ceil_div(leaves, run), max(1, run.bit_length() - 1)
+        sums = device.empty((members * (count + 1),), dtype)
+        nodes = self.table.nodes(slices, sums)
+        work = device.empty((members * slices * levels * (count + 1),), dtype)
+        Y, weights = (batch.Y, batch.weights) if batch else (None, None)
+        scale = loss.delta_scale(batch.samples, batch.outputs) if batch else 0.0
+        at_once = rates is not None and slices == 1
+        eta = device.asarray(np.array(rates)) if at_once else None
+        arrays = parameters, X, Y, weights, outputs, nodes, work, eta, self.layers
+        steps = _step(X), _step(Y), _step(weights)
+        numbers = len(form.sizes) - 1, m, count, *steps, run, levels, dtype.type(scale)
+        grid, block = (slices, members, 1), (THREADS, 1, 1)
+        device.launch(self._unit(what, loss), grid, block, (*arrays, *numbers), self.memory.bytes)
+        if slices > 1 and what != OUTPUTS:
+            self.table.tree_sum(nodes, sums)
+        if rates is not None and not at_once:
+            self._descend(parameters, sums[: parameters.size], rates)
+        return sums
+
+    def _descend(self, parameters: Array, gradient: Array, rates: np.ndarray) -> None:
+        if (rates == rates[0]).all():
+            self.table.descend(parameters.reshape(-1), gradient, float(rates[0]))
+            return
+        for w, g, eta in zip(parameters, gradient.reshape(*parameters.shape), rates):
+            self.table.descend(w, g, float(eta))
+
+    def _unit(self, what: int, loss: Loss) -> Unit:
+        """The kernel with the rules it calls, by the names it calls them by."""
+        *hidden, output = self.form.activations
+        g = hidden[0] if hidden else IDENTITY
+        # With a canonical link the slope has cancelled: it is 1.
+        last = IDENTITY if loss.link else output
+        left, right = loss.factors
+        rules: dict[str, Rule] = {"value": g.value, "slope": g.slope}
+        rules |= {"output_value": output.value, "output_slope": last.slope}
+        rules |= {"residual": loss.residual, "left": left, "right": right}
+        if output.rowwise:
+            rules |= {"exp": exp, "log": log}
+        constants = (
+            ("WHAT", what),
+            ("SOFTMAX", int(output.rowwise)),
+            ("LOSS_OF_Z", int(loss.of == "z")),
+            ("HIDDEN_SLOPE_OF_Z", int(g.slope_of == "z")),
+            ("OUTPUT_SLOPE_OF_Z", int(last.slope_of == "z")),
+        )
+        return self.table.unit("whole_sweep", self.form.dtype, 1, rules, None, constants)
+
+
+def _step(x: Array | None) -> int:
+    """From one member's part of x to the next one's, in reals; 0 where it is for all of them."""
+    return 0 if x is None or x.ndim == 2 else int(x.strides[0]) // int(x.dtype.itemsize)
