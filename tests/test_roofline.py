@@ -1,0 +1,30 @@
+"""The table of times that CUDA kernels cannot beat: it is current, and no kernel is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from cuda_roofline import ROOFLINE, instructions, page, table
+from deltaprop.activations import ACTIVATIONS
+from deltaprop.devices.cache import kernels_folder
+
+
+def test_the_page_is_current():
+    assert ROOFLINE.read_text(encoding="utf-8") == page(), "python tests/cuda_roofline.py"
+
+
+def test_every_kernel_has_a_row():
+    assert {work.kernel for work in table()} == {p.stem for p in kernels_folder().glob("*.cu")}
+
+
+@pytest.mark.parametrize("work", table(), ids=lambda work: f"{work.kernel} {work.size}")
+def test_nothing_asks_for_less_than_it_must_move(work):
+    assert work.asked >= work.least > 0
+    assert work.instructions > 0
+
+
+def test_instructions_of_rules():
+    assert instructions(lambda x: x) == 0
+    assert instructions(lambda x: x * x - 1) == 2
+    assert instructions(lambda x: x / (x + 1)) == 9
+    assert 15 < instructions(ACTIVATIONS["logistic"].value) < 60
