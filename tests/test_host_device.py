@@ -174,10 +174,10 @@ def test_a_unit_is_compiled_anew_for_other_flags(monkeypatch, tmp_path):
 
 # ---------------------------------------------------------------------- the project's kernels
 
-SUMMED = ("dense_forward", "hidden_delta", "weight_gradient", "bias_gradient")
+SHARED = ("dense_forward", "hidden_delta", "weight_gradient", "bias_gradient", "edge_gradient")
 
 
-@pytest.mark.parametrize("kernel", SUMMED)
+@pytest.mark.parametrize("kernel", SHARED)
 def test_every_order_gives_the_same_bits(kernel, dtype):
     """Of each kernel that uses shared memory, over many tiles, stages and leaves."""
     args = one_of_each(dtype, 150, 70, 300, ACTIVATIONS["logistic"])[kernel]

@@ -209,7 +209,8 @@ LINES = [
     ("edge_forward.cu", "b ? sum + b[j] : sum", "sum", crosscheck_of_a_graph),
     ("edge_delta.cu", "own ? own[k] + through_edges", "own ? through_edges", crosscheck_of_a_graph),
     ("edge_delta.cu", "sum * slope(s[k])", "sum", crosscheck_of_a_graph),
-    ("edge_gradient.cu", "source[e] * m", "target[e] * m", crosscheck_of_a_graph),
+    ("edge_gradient.cu", "source[first + r]", "target[first + r]", crosscheck_of_a_graph),
+    ("edge_gradient.cu", "__syncthreads();", "", crosscheck_of_a_graph),
     ("edges.cuh", "w[e], x[", "w[first], x[", crosscheck_of_a_graph),
     # The bits alone: a product rounded before it is added, and leaves added one after another.
     ("scalar.cuh", "return __fma_rn(x, y, z);", "return x * y + z;", crosscheck),

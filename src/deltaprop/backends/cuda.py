@@ -7,7 +7,7 @@ same sources on the CPU (`cuda-host`).
 from __future__ import annotations
 
 from deltaprop.activations import Activation
-from deltaprop.backends.grids import TILES, runs
+from deltaprop.backends.grids import TILES, ceil_div, runs
 from deltaprop.backends.launches import Device, Launches, levels
 from deltaprop.backends.narrow import NarrowSweeps, is_narrow
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Form, Kernels
@@ -15,6 +15,9 @@ from deltaprop.devices.unit import Tile
 from deltaprop.elementary import exp, log
 from deltaprop.losses import Loss
 from deltaprop.scalar import Rule
+
+EDGE_THREADS = 64
+"""Of a block of edge_gradient.cu, an edge each."""
 
 
 class Table(Launches):
@@ -141,8 +144,14 @@ class Table(Launches):
     ) -> Array:
         m, edges = delta.shape[1], len(target)
         dw = self.device.empty((edges,), delta.dtype) if out is None else out
-        args = (delta, a, target, source, dw, edges, m)
-        self.each("edge_gradient", edges, args, levels(m, LEAF_SAMPLES))
+        slices, terms = runs(edges, m, LEAF_SAMPLES, self.device.processors)
+        nodes = self.nodes(slices, dw)
+        unit = self.unit("edge_gradient", delta.dtype, levels(terms, LEAF_SAMPLES), {})
+        blocks = slices * ceil_div(edges, EDGE_THREADS)
+        args = (delta, a, target, source, nodes, edges, m, terms)
+        self.device.launch(unit, (blocks, 1, 1), (EDGE_THREADS, 1, 1), args)
+        if slices > 1:
+            self.tree_sum(nodes, dw)
         return dw
 
     def add(self, x: Array, y: Array) -> None:
