@@ -124,6 +124,14 @@ def test_no_contraction_that_is_not_written(name):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_unit_is_worked_out_once(dtype):
+    """It is looked up at every launch, so it is the same object, and its hash is known."""
+    first, second = ([unit for unit, *_ in launches(dtype)] for _ in range(2))
+    assert all(x is y for x, y in zip(first, second, strict=True))
+    assert len({hash(unit) for unit in first}) == len(set(first))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_arguments_are_the_parameters(dtype):
     """As many, pointers and sizes of 64 bits, reals of the dtype."""
     real = {"float32": "f32", "float64": "f64"}[dtype]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,6 +55,20 @@ def levels(terms: int, leaf: int) -> int:
     return 1 << (waiting - 1).bit_length()
 
 
+@lru_cache(4096)
+def _unit(
+    kernel: str,
+    dtype: np.dtype[Any],
+    levels: int,
+    rules: tuple[tuple[str, Rule], ...],
+    tile: Tile | None,
+    constants: tuple[tuple[str, int], ...],
+) -> Unit:
+    """The same unit for the same arguments: it is looked up at every launch."""
+    programs = tuple((alias, trace(rule, dtype.name)) for alias, rule in rules)
+    return Unit(kernel, dtype, programs, levels, tile, constants)
+
+
 class Launches:
     """Launches on a device, of units made for them; products in those tiles."""
 
@@ -102,8 +117,7 @@ class Launches:
         tile: Tile | None = None,
         constants: tuple[tuple[str, int], ...] = (),
     ) -> Unit:
-        programs = tuple((alias, trace(rule, dtype.name)) for alias, rule in rules.items())
-        return Unit(kernel, dtype, programs, levels, tile, constants)
+        return _unit(kernel, dtype, levels, tuple(rules.items()), tile, constants)
 
     def descend(self, w: Array, g: Array, eta: float) -> None:
         self.each("descend", w.size, (w, g, w.dtype.type(eta), w.size))

@@ -6,6 +6,7 @@ samples, of every layer.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -60,6 +61,7 @@ def is_narrow(form: Form, shared_memory: int) -> bool:
     return alike and max(form.sizes) <= WIDEST and Memory(form).with_stages <= shared_memory
 
 
+@lru_cache(4096)
 def run_of(leaves: int, members: int, places: int) -> int:
     """How many leaves a block takes, a power of two, where so many blocks run at once.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +47,14 @@ class Unit:
     levels: int = 1
     tile: Tile | None = None
     constants: tuple[tuple[str, int], ...] = ()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Worked out once: a unit is looked up at every launch, and its rules are long."""
+        return hash((self.kernel, self.dtype, self.rules, self.levels, self.tile, self.constants))
 
     def source(self) -> str:
         """The translation unit; its includes are found in kernels/."""
