@@ -37,11 +37,10 @@
 #define GRADIENT 2
 
 struct Layer {
-    int units, a, z;
-    int64 W, b;
+    int units, a, z, W, b;
     __device__ Layer(const int64* layers, int l)
         : units(int(layers[5 * l])), a(int(layers[5 * l + 1])), z(int(layers[5 * l + 2])),
-          W(layers[5 * l + 3]), b(layers[5 * l + 4]) {}
+          W(int(layers[5 * l + 3])), b(int(layers[5 * l + 4])) {}
 };
 
 // Where nodes of the trees over this block's leaves wait, and where their roots go.
@@ -216,7 +215,7 @@ __device__ void gradients(const Layer& below, const Layer& layer, const real* me
             tally.add(sums, [&](int q) {
                 const int unit = u0 + 4 * (q / INPUTS) + line, input = i0 + 8 * (q % INPUTS) + column;
                 const bool there = unit < layer.units && input < below.units;
-                return there ? layer.W + unit * below.units + input : int64(-1);
+                return there ? layer.W + unit * below.units + input : -1;
             });
         }
     if (layer.b >= 0 && threadIdx.x < layer.units) {
