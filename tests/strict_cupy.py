@@ -98,6 +98,16 @@ def in_one_piece(x: np.ndarray) -> bool:
     return x.flags.c_contiguous or (x.ndim == 3 and x[0].flags.c_contiguous)
 
 
+class NeverError(Exception):
+    """What this stand-in does not raise."""
+
+
+ERRORS = {
+    "memory": SimpleNamespace(OutOfMemoryError=NeverError),
+    "driver": SimpleNamespace(CUDADriverError=NeverError),
+}
+
+
 class StrictCupy(ModuleType):
     """The module: arrays in a memory of their own, which starts as NaN."""
 
@@ -107,7 +117,7 @@ class StrictCupy(ModuleType):
         gpu = SimpleNamespace(
             id=0, attributes={"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 232_448}
         )
-        self.cuda = SimpleNamespace(Device=lambda: gpu)
+        self.cuda = SimpleNamespace(Device=lambda *_: gpu, **ERRORS)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
         return DeviceArray(self.host.empty(shape, dtype))

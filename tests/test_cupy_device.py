@@ -12,9 +12,19 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+import deltaprop as dp
 from deltaprop.activations import IDENTITY
 from deltaprop.backends import cuda as table
+from deltaprop.contract import Form
 from kernels.helpers import one_of_each, run
+
+
+class OutOfMemoryError(MemoryError):
+    """CuPy's."""
+
+
+class CUDADriverError(RuntimeError):
+    """CuPy's."""
 
 
 class FakeCupy(ModuleType):
@@ -23,8 +33,22 @@ class FakeCupy(ModuleType):
     def __init__(self, capability="90", device=0):
         super().__init__("cupy")
         self.capability, self.device = capability, device
-        self.paths, self.launches, self.calls = [], [], []
-        self.cuda = SimpleNamespace(Device=self.get_device)
+        self.paths, self.launches, self.calls, self.functions = [], [], [], []
+        self.fails = None  # what the next allocation or launch raises
+        self.cuda = SimpleNamespace(
+            Device=self.get_device,
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+            runtime=SimpleNamespace(memGetInfo=lambda: (3_000_000, 80_000_000_000)),
+        )
+
+    def get_default_memory_pool(self):
+        return SimpleNamespace(free_bytes=lambda: 500_000)
+
+    def fail(self):
+        if self.fails:
+            error, self.fails = self.fails, None
+            raise error
 
     def get_device(self, number=None):
         number = self.device if number is None else number
@@ -36,10 +60,12 @@ class FakeCupy(ModuleType):
 
     def empty(self, shape, dtype):
         self.calls.append("empty")
+        self.fail()
         return np.empty(shape, dtype)
 
     def asarray(self, x):
         self.calls.append("asarray")
+        self.fail()
         return x.copy()
 
     def asnumpy(self, x):
@@ -56,9 +82,11 @@ class FakeCupy(ModuleType):
         assert name.encode() in path.read_bytes()
 
         def call(grid, block, args, shared_mem):
+            self.fail()
             self.shared = shared_mem
             self.launches.append((name, grid, block, [*map(passed, args)]))
 
+        self.functions.append(call)
         return call
 
 
@@ -145,6 +173,46 @@ def test_arrays_are_cupys(fake):
     k.arrays.to_numpy(k.arrays.asarray(x))
     k.arrays.empty((2, 3), x.dtype)
     assert cupy.calls == ["asarray", "asnumpy", "empty"]
+
+
+def test_out_of_memory(fake):
+    """Says what was wanted and what is free, the pool's part included; the next call works."""
+    cupy, k = fake
+    x = np.ones((3, 4), np.float32)
+    for allocate in (lambda: k.arrays.empty((1000, 2000), x.dtype), lambda: k.arrays.asarray(x)):
+        cupy.fails = OutOfMemoryError("out of memory")
+        with pytest.raises(dp.DeviceMemoryError, match="no room on GPU 0 for") as caught:
+            allocate()
+        assert "3.5 MB of 80,000.0 MB free; micro_batch=" in str(caught.value)
+    assert isinstance(caught.value, MemoryError)
+    cupy.fails = OutOfMemoryError("out of memory")
+    with pytest.raises(dp.DeviceMemoryError, match=r"\(1000, 2000\) of float32: 8\.0 MB wanted"):
+        k.arrays.empty((1000, 2000), x.dtype)
+    assert k.arrays.empty((3, 4), x.dtype).shape == (3, 4)
+
+
+def test_a_launch_that_fails(fake):
+    """Names the kernel, its dtype, the shapes and the grid."""
+    cupy, k = fake
+    x = np.ones(3, np.float32)
+    cupy.fails = CUDADriverError("CUDA_ERROR_INVALID_VALUE")
+    wanted = r"add \(float32\) for \(3,\), \(3,\), 3, in \(1, 1, 1\) blocks of \(256, 1, 1\)"
+    with pytest.raises(dp.KernelError, match=f"{wanted}: CUDA_ERROR_INVALID_VALUE"):
+        k.add(x, x)
+    k.add(x, x)
+
+
+def test_a_block_is_allowed_the_shared_memory_it_asks_for(fake):
+    """Beyond 48 KB it has to be: once for each amount, before the launch."""
+    cupy, k = fake
+    for sizes in ((3, 5, 2), (3, 64, 64, 64, 64, 1)):
+        net = dp.MLP(sizes, backend="reference")
+        form = Form(net.sizes, net.activations, True, net.dtype)
+        k.sweeps(form).outputs(net.parameters, np.ones((5, 3), np.float32))
+        large = cupy.shared > 48 << 10
+        assert hasattr(cupy.functions[-1], "max_dynamic_shared_size_bytes") == large
+        assert not large or cupy.functions[-1].max_dynamic_shared_size_bytes == cupy.shared
+    assert large
 
 
 def test_importing_deltaprop_imports_no_device():

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from deltaprop.activations import ACTIVATIONS, Activation
 from deltaprop.backends import BackendInfo, backends, use_backend
-from deltaprop.errors import BackendUnavailableError, GraphError, ModelFileError
+from deltaprop.errors import (
+    BackendUnavailableError,
+    DeviceMemoryError,
+    GraphError,
+    KernelError,
+    ModelFileError,
+)
 from deltaprop.losses import LOSSES, Loss
 from deltaprop.mlp import MLP, Back
 
@@ -36,6 +42,7 @@ __all__ = [
     "BackendInfo",
     "BackendUnavailableError",
     "BackpropCheck",
+    "DeviceMemoryError",
     "Ensemble",
     "Explanation",
     "Gradient",
@@ -44,6 +51,7 @@ __all__ = [
     "GraphError",
     "GraphTrace",
     "History",
+    "KernelError",
     "Layer",
     "Loss",
     "ModelFileError",

@@ -23,6 +23,14 @@ class BackendUnavailableError(RuntimeError):
     """A backend asked for by name cannot run here; the message says why and what would help."""
 
 
+class DeviceMemoryError(MemoryError):
+    """A GPU has no room for an array; nothing was changed."""
+
+
+class KernelError(RuntimeError):
+    """A kernel could not be launched; the message names it, and the arrays it was given."""
+
+
 class ModelFileError(ValueError):
     """A model file is not one that deltaprop wrote, or is damaged."""
 
