@@ -112,7 +112,7 @@ def every_unit() -> dict[str, tuple[Unit, tuple[str, ...]]]:
     """Units and architectures, by name.
 
     Those of the table for all of them; every activation and loss, by itself, for all of them and
-    within a product for one; deep trees for one of each compiler.
+    within a product or a whole sweep for one; deep trees for one of each compiler.
     """
     found: dict[Unit, tuple[str, ...]] = {}
     for dtype in DTYPES:
@@ -126,7 +126,10 @@ def every_unit() -> dict[str, tuple[Unit, tuple[str, ...]]]:
         deep = [unit for size in sizes for unit, *_ in launches(dtype, *size)]
         found |= dict.fromkeys(ruled, ("sm_90",))
         found |= dict.fromkeys(deep, ("sm_90", "sm_120"))
-        found |= dict.fromkeys(small, tuple(ARCHITECTURES))
+        found |= {
+            unit: ("sm_90",) if unit.kernel == "whole_sweep" else tuple(ARCHITECTURES)
+            for unit in small
+        }
     found |= dict.fromkeys(IN_TABLE, tuple(ARCHITECTURES))
     return {
         f"{unit.kernel}-{unit.dtype}-{unit.levels}-{i}": (unit, architectures)
