@@ -46,8 +46,8 @@ struct Layer {
 // Where nodes of the trees over this block's leaves wait, and where their roots go.
 struct Tally {
     real *work, *roots;
-    int64 step;      // from level to level
-    int64 leaf;      // number of this one
+    int64 step;  // from level to level
+    int64 leaf;  // number of this one
     bool last;
 
     // N sums of this leaf; the tree of sum q is that of parameter at(q), none if it is negative.
@@ -285,7 +285,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) whole_sweep(
     __shared__ Stage<SIZE> stages[2];
     __shared__ real e[SAMPLES];
     real* memory = dynamic_shared();
-    const int64 slice = blockIdx.x, slices = gridDim.x, member = blockIdx.y, members = gridDim.y;
+    const int64 member = blockIdx.x, members = gridDim.x, slice = blockIdx.y, slices = gridDim.y;
     const int64 leaves = (m + SAMPLES - 1) / SAMPLES, begin = slice * run;
     const int64 end = begin + run < leaves ? begin + run : leaves;
     const Layer inputs(layers, 0), output(layers, int(depth));

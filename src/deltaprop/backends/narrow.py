@@ -165,7 +165,7 @@ class NarrowSweeps:
         arrays = parameters, X, Y, weights, outputs, nodes, work, eta, self.layers
         steps = _step(X), _step(Y), _step(weights)
         numbers = len(form.sizes) - 1, m, count, *steps, run, levels, dtype.type(scale)
-        grid, block = (slices, members, 1), (THREADS, 1, 1)
+        grid, block = (members, slices, 1), (THREADS, 1, 1)
         device.launch(self._unit(what, loss), grid, block, (*arrays, *numbers), self.memory.bytes)
         if slices > 1 and what != OUTPUTS:
             self.table.tree_sum(nodes, sums)
