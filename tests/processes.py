@@ -16,13 +16,14 @@ TIMEOUT = 240
 
 
 def start(code: str, **environment: Any) -> subprocess.Popen[str]:
-    """A Python that runs that code, with tests/ to import from."""
+    """A Python that runs that code, with tests/ to import from, and may read what it is sent."""
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     given = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     given |= {name: str(value) for name, value in environment.items()}
     return subprocess.Popen(
         [sys.executable, "-c", code],
         env=os.environ | given,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

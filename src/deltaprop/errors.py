@@ -28,7 +28,10 @@ class DeviceMemoryError(MemoryError):
 
 
 class KernelError(RuntimeError):
-    """A kernel could not be launched; the message names it, and the arrays it was given."""
+    """A kernel could not be compiled, loaded or launched, or it failed while it ran.
+
+    The message names it, and the arrays it was given; where a GPU failed, the last few launched.
+    """
 
 
 class ModelFileError(ValueError):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from llvmlite import binding
 
-from deltaprop.devices.cache import cache_folder, keep
+from deltaprop.devices.cache import cache_folder, kept, say_once
 from deltaprop.scalar import Program, trace
 
 ENTRY = "entry"
@@ -149,10 +149,7 @@ def _kept(maker: str, parameters: tuple[Any, ...]) -> bytes:
     used[path] = code is None or used.get(path, False)
     if code is None:
         code = _compiled(maker, parameters)
-        try:
-            keep(path, lambda partial: partial.write_bytes(hashlib.sha256(code).digest() + code))
-        except OSError:
-            _say_once(f"could not keep what was compiled in {path.parent}; set DELTAPROP_CACHE")
+        kept(path, hashlib.sha256(code).digest() + code)
     return code
 
 
@@ -195,7 +192,7 @@ def _surroundings() -> tuple[str, ...]:
 def _compiled(maker: str, parameters: tuple[Any, ...]) -> bytes:
     """The object file that Numba's code becomes."""
     if not quiet:
-        _say_once(
+        say_once(
             f"compiling for this CPU, once: kept in {cache_folder()} "
             "('deltaprop warmup' does it ahead)"
         )
@@ -227,8 +224,3 @@ def _optimise(ir: Any, machine: Any) -> None:
     called = {f.name for f in ir.functions if f.is_declaration and not f.name.startswith("llvm.")}
     if unknown := called - {*OF_C, *OF_POSIX, *OF_LINUX}:
         raise RuntimeError(f"a compiled loop must not call {', '.join(sorted(unknown))}")
-
-
-@cache
-def _say_once(text: str) -> None:
-    print(f"deltaprop: {text}", file=sys.stderr)

@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 import threading
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 
 from deltaprop.devices.cache import cached, kernels_folder
 from deltaprop.devices.unit import Unit
+from deltaprop.errors import KernelError
 from deltaprop.subnormals import require_subnormals
 
 ORDERS = ("forward", "backward", "random")
@@ -38,18 +40,24 @@ def flags() -> list[str]:
     return ["-std=c++17", "-O2", "-ffp-contract=off", *fma, "-fPIC", "-shared", *more]
 
 
-def _compile(source: str, target: Path) -> None:
-    command = [compiler() or "g++", *flags(), f"-I{kernels_folder()}"]
-    command += ["-x", "c++", "-", "-o", str(target)]
-    done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the C++ compiler failed: {' '.join(command)}\n{done.stderr}")
+def _compile(source: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="deltaprop-") as folder:
+        target = Path(folder) / "unit.so"
+        command = [compiler() or "g++", *flags(), f"-I{kernels_folder()}"]
+        command += ["-x", "c++", "-", "-o", str(target)]
+        done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise KernelError(f"the C++ compiler failed: {' '.join(command)}\n{done.stderr}")
+        return target.read_bytes()
 
 
 def _library(name: str, source: str, mode: int = ctypes.DEFAULT_MODE) -> ctypes.CDLL:
     depends = (source, compiler() or "", *flags())
-    path = cached(name, "so", lambda p: _compile(source, p), *depends)
-    return ctypes.CDLL(str(path), mode=mode)
+    path = cached(name, "so", lambda: _compile(source), *depends)
+    try:
+        return ctypes.CDLL(str(path), mode=mode)
+    except OSError as error:
+        raise KernelError(f"{name} cannot be loaded: {error}; set DELTAPROP_CACHE") from error
 
 
 @cache

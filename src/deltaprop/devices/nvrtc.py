@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from deltaprop.devices.cache import cached, kernels_folder
 from deltaprop.devices.unit import Unit
+from deltaprop.errors import KernelError
 
 
 class Resources(NamedTuple):
@@ -75,19 +76,32 @@ def _resources(log: str) -> Resources:
 
 
 def nvrtc_version() -> str:
+    """Raises ImportError or RuntimeError where NVRTC is not here."""
     from cuda.bindings import nvrtc
 
     _, major, minor = nvrtc.nvrtcVersion()
     return f"{major}.{minor}"
 
 
-def cubin_file(unit: Unit, arch: str) -> Path:
-    """The unit's cubin for an architecture, compiled once and kept."""
-    return cached(
-        unit.kernel,
-        "cubin",
-        lambda path: path.write_bytes(compile_unit(unit, arch).cubin),
-        unit.source(),
-        arch,
-        f"nvrtc {nvrtc_version()}",
-    )
+def architectures() -> set[str]:
+    """Those that NVRTC compiles for: "sm_75", ..."""
+    from cuda.bindings import nvrtc
+
+    _, numbers = nvrtc.nvrtcGetSupportedArchs()
+    return {f"sm_{number}" for number in numbers}
+
+
+def cubin_file(unit: Unit, arch: str, anew: bool = False) -> Path:
+    """The unit's cubin for an architecture, compiled once and kept; or compiled `anew`.
+
+    Raises KernelError with the compiler's words.
+    """
+
+    def build() -> bytes:
+        try:
+            return compile_unit(unit, arch).cubin
+        except Exception as error:  # NVRTC's has no public name
+            raise KernelError(f"NVRTC cannot compile {unit.kernel} for {arch}: {error}") from error
+
+    depends = (unit.source(), arch, f"nvrtc {nvrtc_version()}")
+    return cached(unit.kernel, "cubin", build, *depends, anew=anew)
