@@ -105,6 +105,7 @@ class NeverError(Exception):
 ERRORS = {
     "memory": SimpleNamespace(OutOfMemoryError=NeverError),
     "driver": SimpleNamespace(CUDADriverError=NeverError),
+    "runtime": SimpleNamespace(CUDARuntimeError=NeverError),
 }
 
 

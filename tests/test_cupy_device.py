@@ -11,6 +11,8 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from cuda.bindings.driver import CUresult
+from cuda.bindings.runtime import cudaError_t
 
 import deltaprop as dp
 from deltaprop.activations import IDENTITY
@@ -23,8 +25,20 @@ class OutOfMemoryError(MemoryError):
     """CuPy's."""
 
 
-class CUDADriverError(RuntimeError):
-    """CuPy's."""
+class CUDAError(RuntimeError):
+    """CuPy's, made of a status."""
+
+    def __init__(self, status):
+        self.status = status
+        super().__init__(f"{self.names(status).name}: what CUDA says of it")
+
+
+class CUDADriverError(CUDAError):
+    names = CUresult
+
+
+class CUDARuntimeError(CUDAError):
+    names = cudaError_t
 
 
 class FakeCupy(ModuleType):
@@ -33,13 +47,22 @@ class FakeCupy(ModuleType):
     def __init__(self, capability="90", device=0):
         super().__init__("cupy")
         self.capability, self.device = capability, device
-        self.paths, self.launches, self.calls, self.functions = [], [], [], []
-        self.fails = None  # what the next allocation or launch raises
+        self.paths, self.launches, self.calls, self.functions = [], [], [], {}
+        self.fails = None  # what the next allocation, launch or copy raises
+        self.refusals = []  # what the next loads raise
+        self.count, self.driver, self.made_for = lambda: 1, 13_000, 13_000
         self.cuda = SimpleNamespace(
             Device=self.get_device,
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             driver=SimpleNamespace(CUDADriverError=CUDADriverError),
-            runtime=SimpleNamespace(memGetInfo=lambda: (3_000_000, 80_000_000_000)),
+            runtime=SimpleNamespace(
+                CUDARuntimeError=CUDARuntimeError,
+                memGetInfo=lambda: (3_000_000, 80_000_000_000),
+                getDeviceCount=lambda: self.count(),
+                driverGetVersion=lambda: self.driver,
+                runtimeGetVersion=lambda: self.made_for,
+                getDeviceProperties=lambda number: {"name": b"Some GPU"},
+            ),
         )
 
     def get_default_memory_pool(self):
@@ -70,6 +93,7 @@ class FakeCupy(ModuleType):
 
     def asnumpy(self, x):
         self.calls.append("asnumpy")
+        self.fail()
         return x.copy()
 
     def RawModule(self, **options):
@@ -79,15 +103,25 @@ class FakeCupy(ModuleType):
         return SimpleNamespace(get_function=lambda name: self.function(name, path))
 
     def function(self, name, path):
+        """The driver has one of a name in a file, whoever asks."""
+        if self.refusals:
+            raise self.refusals.pop(0)
         assert name.encode() in path.read_bytes()
+        return self.functions.setdefault(path, Function(self, name))
 
-        def call(grid, block, args, shared_mem):
-            self.fail()
-            self.shared = shared_mem
-            self.launches.append((name, grid, block, [*map(passed, args)]))
 
-        self.functions.append(call)
-        return call
+class Function:
+    """What launches a kernel."""
+
+    max_dynamic_shared_size_bytes = 48 << 10
+
+    def __init__(self, cupy, name):
+        self.cupy, self.name = cupy, name
+
+    def __call__(self, grid, block, args, shared_mem):
+        self.cupy.fail()
+        assert shared_mem <= self.max_dynamic_shared_size_bytes
+        self.cupy.launches.append((self.name, grid, block, [*map(passed, args)]))
 
 
 def passed(x):
@@ -100,16 +134,21 @@ def passed(x):
     return x.dtype.kind, x.dtype.itemsize
 
 
+def on_gpu(cupy, patch):
+    """The device module on top of a stand-in for CuPy."""
+    patch.setitem(sys.modules, "cupy", cupy)
+    patch.delitem(sys.modules, "deltaprop.devices.cupy", raising=False)
+    module = importlib.import_module("deltaprop.devices.cupy")
+    patch.delitem(sys.modules, "deltaprop.devices.cupy")
+    return table.kernels(module.CupyDevice(), "cuda")
+
+
 @pytest.fixture
 def fake(monkeypatch, tmp_path):
-    """The device module on top of the stand-in, with a cache of its own."""
-    cupy = FakeCupy()
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    """A stand-in and its kernels, with a cache of their own."""
     monkeypatch.setenv("DELTAPROP_CACHE", str(tmp_path))
-    monkeypatch.delitem(sys.modules, "deltaprop.devices.cupy", raising=False)
-    module = importlib.import_module("deltaprop.devices.cupy")
-    yield cupy, table.kernels(module.CupyDevice(), "cuda")
-    monkeypatch.delitem(sys.modules, "deltaprop.devices.cupy")
+    cupy = FakeCupy()
+    return cupy, on_gpu(cupy, monkeypatch)
 
 
 def architecture(path):
@@ -191,28 +230,27 @@ def test_out_of_memory(fake):
     assert k.arrays.empty((3, 4), x.dtype).shape == (3, 4)
 
 
-def test_a_launch_that_fails(fake):
-    """Names the kernel, its dtype, the shapes and the grid."""
+def test_a_launch_that_is_refused(fake):
+    """Names the kernel, its dtype, the shapes and the grid; the next one works."""
     cupy, k = fake
     x = np.ones(3, np.float32)
-    cupy.fails = CUDADriverError("CUDA_ERROR_INVALID_VALUE")
+    cupy.fails = CUDADriverError(1)
     wanted = r"add \(float32\) for \(3,\), \(3,\), 3, in \(1, 1, 1\) blocks of \(256, 1, 1\)"
-    with pytest.raises(dp.KernelError, match=f"{wanted}: CUDA_ERROR_INVALID_VALUE"):
+    with pytest.raises(dp.KernelError, match=f"^{wanted}: CUDA_ERROR_INVALID_VALUE"):
         k.add(x, x)
     k.add(x, x)
 
 
 def test_a_block_is_allowed_the_shared_memory_it_asks_for(fake):
-    """Beyond 48 KB it has to be: once for each amount, before the launch."""
+    """Beyond 48 KB it has to be, before the launch; a smaller net takes nothing back."""
     cupy, k = fake
-    for sizes in ((3, 5, 2), (3, 64, 64, 64, 64, 1)):
-        net = dp.MLP(sizes, backend="reference")
-        form = Form(net.sizes, net.activations, True, net.dtype)
-        k.sweeps(form).outputs(net.parameters, np.ones((5, 3), np.float32))
-        large = cupy.shared > 48 << 10
-        assert hasattr(cupy.functions[-1], "max_dynamic_shared_size_bytes") == large
-        assert not large or cupy.functions[-1].max_dynamic_shared_size_bytes == cupy.shared
-    assert large
+    net = dp.MLP((3, 64, 64, 64, 64, 1), backend="reference")
+    smaller = dp.MLP((3, 48, 48, 48, 48, 1), backend="reference")
+    for n in (net, smaller, net):
+        form = Form(n.sizes, n.activations, True, n.dtype)
+        k.sweeps(form).outputs(n.parameters, np.ones((5, 3), np.float32))
+    (function,) = cupy.functions.values()
+    assert function.max_dynamic_shared_size_bytes > 48 << 10
 
 
 def test_importing_deltaprop_imports_no_device():

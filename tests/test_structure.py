@@ -21,7 +21,8 @@ PACKAGE = ROOT / "src" / "deltaprop"
 IN_ORDER = """
 errors names scalar fma subnormals periodic elementary math derivative formula activations losses
 contract arrays targets equations units
-devices devices.cache devices.memory devices.unit devices.nvrtc devices.host devices.cupy
+devices devices.cache devices.memory devices.unit devices.nvrtc devices.host
+devices.gpu devices.launched devices.cupy
 backends.reference backends.numpy
 backends.native backends.tiling backends.records backends.team backends.blocks backends.plans
 backends.whole

@@ -17,7 +17,6 @@ from importlib.util import find_spec
 from deltaprop.contract import Kernels
 from deltaprop.errors import BackendUnavailableError, find
 
-INSTALL_CUDA = "pip install 'deltaprop[cuda13]' (or [cuda12]) on a machine with an NVIDIA GPU"
 AUTO_WORK = 1 << 28
 """Multiplications in a sweep from which `auto` takes a GPU that works."""
 
@@ -67,17 +66,9 @@ def _numba() -> Kernels:
 
 
 def _cuda() -> Kernels:
-    try:
-        import cuda.core  # noqa: F401
-        import cupy
-    except ImportError as missing:
-        raise BackendUnavailableError(f"{missing}; {INSTALL_CUDA}") from missing
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendUnavailableError(f"no GPU that works: {error}") from error
-    if count == 0:
-        raise BackendUnavailableError("no GPU here")
+    from deltaprop.devices.gpu import require_gpu
+
+    require_gpu()
     from deltaprop.backends import cuda as table
     from deltaprop.devices.cupy import CupyDevice
 
@@ -111,8 +102,16 @@ _default: ContextVar[str | None] = ContextVar("deltaprop_backend", default=None)
 
 
 @cache
-def _load(name: str) -> Kernels:
+def _made(name: str) -> Kernels:
     return BACKENDS[name].kernels()
+
+
+def _load(name: str) -> Kernels:
+    if name == "cuda":
+        from deltaprop.devices.gpu import require_own_process
+
+        require_own_process()  # what was made may be a parent's
+    return _made(name)
 
 
 def _reason(name: str) -> str:

@@ -14,23 +14,45 @@ from typing import Any, TypeVar
 import cupy
 import numpy as np
 
+from deltaprop.devices.gpu import CUDA, FORKED, architecture
+from deltaprop.devices.launched import FAULTS, Launched
 from deltaprop.devices.nvrtc import cubin_file
 from deltaprop.devices.unit import Unit
 from deltaprop.errors import DeviceMemoryError, KernelError
 
 T = TypeVar("T")
 
-SHARED_UNASKED = 48 << 10
-"""Bytes of shared memory that a block may have without being allowed more."""
+ERRORS = cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError
+
+NULL = np.uint64(0)
+"""An int is passed in eight bytes, as is the null that stands for an absent array."""
+
+
+@cache
+def _module(unit: Unit, device: int) -> Any:
+    """A file may go or change once it was looked at: what is refused is compiled anew, once."""
+    arch = architecture(device)
+    for anew in (False, True):
+        path = cubin_file(unit, arch, anew)
+        try:
+            module = cupy.RawModule(path=str(path))
+            module.get_function(unit.kernel)
+            return module
+        except ERRORS as error:
+            if error.status in FAULTS:
+                raise
+            refused = error
+    raise KernelError(
+        f"GPU {device} ({arch}) cannot load {unit.kernel} from {path}: {refused}"
+    ) from refused
 
 
 @cache
 def _function(unit: Unit, device: int, shared: int) -> Any:
-    major, minor = divmod(int(cupy.cuda.Device(device).compute_capability), 10)
-    module = cupy.RawModule(path=str(cubin_file(unit, f"sm_{major}{minor}")))
-    function = module.get_function(unit.kernel)
-    if shared > SHARED_UNASKED:
-        function.max_dynamic_shared_size_bytes = shared
+    function = _module(unit, device).get_function(unit.kernel)
+    # The driver has one function for all amounts: what another was allowed stays allowed.
+    allowed = function.max_dynamic_shared_size_bytes
+    function.max_dynamic_shared_size_bytes = max(allowed, shared)
     return function
 
 
@@ -44,22 +66,26 @@ def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def _with_room(allocate: Callable[[], T], shape: tuple[int, ...], dtype: np.dtype[Any]) -> T:
-    """What `allocate` returns. Raises DeviceMemoryError, which says what was wanted and is free."""
-    try:
-        return allocate()
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        free, total = cupy.cuda.runtime.memGetInfo()
-        free += cupy.get_default_memory_pool().free_bytes()
-        wanted, free, total = (f"{n / 1e6:,.1f} MB" for n in (_bytes(shape, dtype), free, total))
-        raise DeviceMemoryError(
-            f"no room on GPU {cupy.cuda.Device().id} for {shape} of {dtype}: {wanted} wanted, "
-            f"{free} of {total} free; micro_batch= needs less, with the same bits"
-        ) from error
+def _no_room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceMemoryError:
+    """Says what was wanted and is free."""
+    free, total = cupy.cuda.runtime.memGetInfo()
+    free += cupy.get_default_memory_pool().free_bytes()
+    wanted, free, total = (f"{n / 1e6:,.1f} MB" for n in (_bytes(shape, dtype), free, total))
+    return DeviceMemoryError(
+        f"no room on GPU {cupy.cuda.Device().id} for {shape} of {dtype}: {wanted} wanted, "
+        f"{free} of {total} free; micro_batch= needs less, with the same bits"
+    )
 
 
 class CupyDevice:
-    """The `Device` that is CuPy's current GPU."""
+    """The `Device` that is CuPy's current GPU.
+
+    Raises DeviceMemoryError without room, KernelError where the GPU fails or refuses a kernel.
+    """
+
+    def __init__(self) -> None:
+        self._launched = Launched()
+        CUDA.started = True
 
     @property
     def processors(self) -> int:
@@ -70,13 +96,19 @@ class CupyDevice:
         return _attribute("MaxSharedMemoryPerBlockOptin", cupy.cuda.Device().id)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
-        return _with_room(lambda: cupy.empty(shape, dtype), shape, dtype)
+        return self._allocate(lambda: cupy.empty(shape, dtype), shape, dtype)
 
     def asarray(self, x: Any) -> Any:
-        return _with_room(lambda: cupy.asarray(x), x.shape, x.dtype)
+        return self._allocate(lambda: cupy.asarray(x), x.shape, x.dtype)
 
     def to_numpy(self, x: Any) -> Any:
-        return cupy.asnumpy(x)
+        self._require_own_process()
+        try:
+            there = cupy.asnumpy(x)
+        except ERRORS as error:
+            raise self._launched.failed(error) from error
+        self._launched.forget()
+        return there
 
     def launch(
         self,
@@ -86,13 +118,27 @@ class CupyDevice:
         args: tuple[Any, ...],
         shared: int = 0,
     ) -> None:
-        # An int is passed in eight bytes, as is the null that stands for an absent array.
-        values = tuple(np.uint64(0) if x is None else x for x in args)
+        self._require_own_process()
+        values = tuple([NULL if x is None else x for x in args])
+        launch = unit, grid, block, [x if type(x) is int else x.shape for x in values]
         try:
             function = _function(unit, cupy.cuda.Device().id, shared)
             function(grid, block, values, shared_mem=shared)
-        except cupy.cuda.driver.CUDADriverError as error:
-            given = ", ".join(str(getattr(x, "shape", x)) for x in args)
-            raise KernelError(
-                f"{unit.kernel} ({unit.dtype}) for {given}, in {grid} blocks of {block}: {error}"
-            ) from error
+        except ERRORS as error:
+            raise self._launched.refused(launch, error) from error
+        self._launched.note(launch)
+
+    def _allocate(
+        self, allocate: Callable[[], T], shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> T:
+        self._require_own_process()
+        try:
+            return allocate()
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise _no_room(shape, dtype) from error
+        except ERRORS as error:
+            raise self._launched.failed(error) from error
+
+    def _require_own_process(self) -> None:
+        if CUDA.forked:
+            raise KernelError(FORKED)
