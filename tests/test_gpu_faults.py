@@ -279,6 +279,31 @@ def test_cupy_that_cannot_be_imported(unavailable, monkeypatch, tmp_path):
     )
 
 
+# ------------------------------------------------------------------------------- what auto takes
+
+
+def edges(count):
+    """A graph of two levels, of so many edges."""
+    source, target = np.divmod(np.arange(count), 300)
+    inputs, outputs = range(300), range(300, 600)
+    return dp.Graph.from_arrays(source, 300 + target, None, inputs=inputs, outputs=outputs)
+
+
+NETS = {
+    "layers": (lambda n: dp.MLP([n, 1], bias=False), 87_381),
+    "an ensemble": (lambda n: dp.MLP([99, 10], ensemble=n), 87),
+    "a graph": (edges, 87_381),
+}
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_auto_takes_the_gpu_for_a_net_with_work(unavailable, kind):
+    """For this many weights, or members of 1000, not yet; for one more."""
+    make, most = NETS[kind]
+    assert make(most).backend == "numba"
+    assert make(most + 1).backend == "cuda"
+
+
 # ----------------------------------------------------------------------------- forked processes
 
 FORK = """

@@ -18,7 +18,7 @@ from deltaprop.contract import Kernels
 from deltaprop.errors import BackendUnavailableError, find
 
 AUTO_WORK = 1 << 28
-"""Multiplications in a sweep from which `auto` takes a GPU that works."""
+"""Multiplications in the sweeps over a typical batch from which `auto` takes a GPU that works."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,8 @@ class CupyDevice:
         return self._allocate(lambda: cupy.asarray(x), x.shape, x.dtype)
 
     def to_numpy(self, x: Any) -> Any:
-        self._require_own_process()
+        if CUDA.forked:
+            raise KernelError(FORKED)
         try:
             there = cupy.asnumpy(x)
         except ERRORS as error:
@@ -118,7 +119,8 @@ class CupyDevice:
         args: tuple[Any, ...],
         shared: int = 0,
     ) -> None:
-        self._require_own_process()
+        if CUDA.forked:
+            raise KernelError(FORKED)
         values = tuple([NULL if x is None else x for x in args])
         launch = unit, grid, block, [x if type(x) is int else x.shape for x in values]
         try:
@@ -131,14 +133,11 @@ class CupyDevice:
     def _allocate(
         self, allocate: Callable[[], T], shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> T:
-        self._require_own_process()
+        if CUDA.forked:
+            raise KernelError(FORKED)
         try:
             return allocate()
         except cupy.cuda.memory.OutOfMemoryError as error:
             raise _no_room(shape, dtype) from error
         except ERRORS as error:
             raise self._launched.failed(error) from error
-
-    def _require_own_process(self) -> None:
-        if CUDA.forked:
-            raise KernelError(FORKED)
