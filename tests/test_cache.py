@@ -195,7 +195,9 @@ print(cache_folder().is_dir() and len(list(cache_folder().iterdir())) > 1)
 """
     out, err = python(NO_HOME + COMPUTES + fork, TMPDIR=tmp_path)
     assert out == "True\nTrue"
-    assert err == ""
+    assert err == (
+        "deltaprop: no home directory: what is compiled is not kept; set DELTAPROP_CACHE"
+    )
     assert left(tmp_path) == []
 
 
@@ -210,7 +212,7 @@ unit = Unit("add", np.dtype("float32"))
 nvrtc.nvrtc_version()
 print("ready", flush=True)
 sys.stdin.readline()
-for arch in ("sm_75", "sm_80", "sm_90"):
+for arch in ("sm_75", "sm_90"):
     path = nvrtc.cubin_file(unit, arch)
     print(path.name, hash(path.read_bytes()))
 """
@@ -218,7 +220,7 @@ for arch in ("sm_75", "sm_80", "sm_90"):
 
 def test_processes_that_fill_the_cache_together(folder: Path) -> None:
     """Each gets whole files with the same bytes; nothing half-written stays."""
-    processes = [start(TOGETHER, PYTHONHASHSEED=0) for _ in range(4)]
+    processes = [start(TOGETHER, PYTHONHASHSEED=0) for _ in range(3)]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     for process in processes:

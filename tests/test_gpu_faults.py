@@ -23,10 +23,16 @@ from test_cupy_device import CUDADriverError, CUDARuntimeError, FakeCupy, on_gpu
 backends = sys.modules["deltaprop.backends"]  # `dp.backends` is the function
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What is compiled here is kept there."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def fake(monkeypatch, tmp_path):
-    """The stand-in and its kernels, with a cache of their own."""
-    monkeypatch.setenv("DELTAPROP_CACHE", str(tmp_path))
+def fake(monkeypatch, folder):
+    """The stand-in and its kernels."""
+    monkeypatch.setenv("DELTAPROP_CACHE", str(folder))
     cupy = FakeCupy()
     return cupy, on_gpu(cupy, monkeypatch)
 
@@ -110,9 +116,9 @@ def test_the_statuses_of_kernels_that_failed():
 # ------------------------------------------------------------------- cubins that do not load
 
 
-@pytest.mark.parametrize("status", [200, 209, 300, 301, 500])
+@pytest.mark.parametrize("status", [200, 209, 301])
 def test_a_cubin_that_is_refused_is_compiled_anew(fake, status):
-    """Once: an invalid image, none for this GPU, an invalid source, no file, no such kernel."""
+    """Once: an invalid image, none for this GPU, no file."""
     cupy, k = fake
     x = np.ones(3, np.float32)
     cupy.refusals = [CUDADriverError(status)]

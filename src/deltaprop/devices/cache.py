@@ -33,6 +33,7 @@ def cache_folder() -> Path:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deltaprop"
     except RuntimeError:
+        say_once("no home directory: what is compiled is not kept; set DELTAPROP_CACHE")
         return _own_folder(os.getpid())
 
 
