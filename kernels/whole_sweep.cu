@@ -5,17 +5,19 @@
 //     delta^l = (W^{l+1}^T delta^{l+1}) * slope(a^l)
 //     dE/dW^l = delta^l a^{l-1}^T             dE/db^l = sum over samples of delta^l
 //
-// A block takes `run` leaves of SAMPLES samples, one after another, for one member of an ensemble.
+// A block takes `run` leaves of SAMPLES samples, one after another, for one member of an ensemble;
+// where it takes all of them, it may update the parameters, w <- fma(-eta, dE/dw, w), and go on with
+// the next step.
 // a^l and then, in its place, delta^l stay in shared memory, features by samples; weights come stage
 // by stage. Gradients of a leaf are a leaf of the specification's tree: nodes that wait for others
 // are in `work`, the last one, the tree over the block's leaves, goes to `nodes`.
 //
 // parameters (members, P), X (m, n_0), Y (m, n_L) and weights (m), if any, for each member or for
-// all; outputs (members, m, n_L) in a sweep that is forward alone; nodes (slices, members P +
-// members): gradients, then errors; work (members, slices, levels, P + 1). `layers` has five
-// numbers for each layer, inputs first: units, the row of memory where a begins, and z (or -1);
-// where W begins in the parameters, and b (or -1). With one slice and `rates` (members) the
-// parameters are updated: w <- fma(-eta, dE/dw, w).
+// all, taken in `order` (m), if any, `size` samples a step; outputs (members, m, n_L) in a sweep
+// that is forward alone; gradients (members, P) and errors (steps, members) of each slice,
+// `slice_step` apart; work (members, slices, levels, P + 1). `layers` has five numbers for each
+// layer, inputs first: units, the row of memory where a begins, and z (or -1); where W begins in
+// the parameters, and b (or -1). `rates` (members), if any, are etas of their own.
 #define THREADS 128
 #define ROWS 4
 #define COLUMNS (sizeof(real) == 4 ? 8 : 4)
@@ -35,6 +37,14 @@
 #define OUTPUTS 0
 #define ERROR 1
 #define GRADIENT 2
+
+// The samples of a leaf: `here` of them, in that order.
+struct Leaf {
+    const int64* order;
+    int64 first;
+    int here;
+    __device__ int64 row(int sample) const { return order ? order[first + sample] : first + sample; }
+};
 
 struct Layer {
     int units, a, z, W, b;
@@ -228,12 +238,13 @@ __device__ void gradients(const Layer& below, const Layer& layer, const real* me
 }
 
 // The errors of this leaf's samples, and their sum; a softmax takes the place of its z.
-__device__ void errors(const Layer& output, const real* Y, const real* weights, int here,
-                       int64 count, real* memory, real (&e)[SAMPLES], Tally tally) {
+__device__ void errors(const Layer& output, const real* Y, const real* weights, const Leaf& leaf,
+                       real* memory, real (&e)[SAMPLES], Tally tally) {
     const int sample = threadIdx.x, n = output.units;
-    if (sample < here) {
+    if (sample < leaf.here) {
         real* a = at(memory, output.a, sample);
-        const real *s = LOSS_OF_Z ? at(memory, output.z, sample) : a, *y = Y + sample * n;
+        const real *s = LOSS_OF_Z ? at(memory, output.z, sample) : a;
+        const real* y = Y + (Y ? leaf.row(sample) * n : 0);
         real sum = 0;
 #if SOFTMAX
         real largest = a[0], total = 0;
@@ -255,23 +266,24 @@ __device__ void errors(const Layer& output, const real* Y, const real* weights, 
     __syncthreads();
     if (sample == 0 && Y) {
         real sum[1] = {0};
-        for (int i = 0; i < here; ++i)
-            sum[0] = weights ? fma_rn(e[i], weights[i], sum[0]) : sum[0] + e[i];
-        tally.add(sum, [&](int) { return count; });
+        for (int i = 0; i < leaf.here; ++i)
+            sum[0] = weights ? fma_rn(e[i], weights[leaf.row(i)], sum[0]) : sum[0] + e[i];
+        tally.add(sum, [&](int) { return 0; });
     }
 }
 
 // delta^L in place of a^L.
 __device__ void output_delta(const Layer& output, const real* Y, const real* weights, real scale,
-                             int here, real* memory) {
+                             const Leaf& leaf, real* memory) {
     for (int q = threadIdx.x; q < output.units * SAMPLES; q += THREADS) {
         const int unit = q / SAMPLES, sample = q % SAMPLES;
         real* a = at(memory, output.a + unit, sample);
         const real s = OUTPUT_SLOPE_OF_Z ? *at(memory, output.z + unit, sample) : *a;
         real delta = real(-0.0);
-        if (sample < here) {
-            const real c = weights ? weights[sample] * scale : scale;
-            delta = (residual(*a, Y[sample * output.units + unit]) * c) * output_slope(s);
+        if (sample < leaf.here) {
+            const int64 row = leaf.row(sample);
+            const real c = weights ? weights[row] * scale : scale;
+            delta = (residual(*a, Y[row * output.units + unit]) * c) * output_slope(s);
         }
         *a = delta;
     }
@@ -279,64 +291,73 @@ __device__ void output_delta(const Layer& output, const real* Y, const real* wei
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) whole_sweep(
     real* parameters, const real* X, const real* Y, const real* weights, real* outputs,
-    real* nodes, real* work, const real* rates, const int64* layers, int64 depth, int64 m,
-    int64 count, int64 X_step, int64 Y_step, int64 weights_step, int64 run, int64 levels,
-    real scale) {
+    real* gradients_, real* errors_, real* work, const real* rates, const int64* order,
+    const int64* layers, int64 depth, int64 m, int64 size, int64 count, int64 X_step, int64 Y_step,
+    int64 weights_step, int64 slice_step, int64 run, int64 levels, int64 update, real scale,
+    real last_scale, real eta) {
     __shared__ Stage<SIZE> stages[2];
     __shared__ real e[SAMPLES];
     real* memory = dynamic_shared();
     const int64 member = blockIdx.x, members = gridDim.x, slice = blockIdx.y, slices = gridDim.y;
-    const int64 leaves = (m + SAMPLES - 1) / SAMPLES, begin = slice * run;
-    const int64 end = begin + run < leaves ? begin + run : leaves;
     const Layer inputs(layers, 0), output(layers, int(depth));
+    X += member * X_step;
+    if (Y) Y += member * Y_step;
+    if (weights) weights += member * weights_step;
+    if (rates) eta = rates[member];
     real* w = parameters + member * count;
-    Tally tally{work + (member * slices + slice) * levels * (count + 1),
-                nodes + slice * members * (count + 1) + member * count, count + 1, 0, false};
+    work += (member * slices + slice) * levels * (count + 1);
+    gradients_ += slice * slice_step + member * count;
+    errors_ += slice * slice_step + member;
+    Tally of_gradients{work, gradients_, count + 1, 0, false};
+    Tally of_errors{work + count, errors_, count + 1, 0, false};
 
-    for (int64 leaf = begin; leaf < end; ++leaf) {
-        const int64 first = leaf * SAMPLES;
-        const int here = m - first < SAMPLES ? int(m - first) : SAMPLES;
-        const real* y = Y ? Y + member * Y_step + first * output.units : Y;
-        const real* c = weights ? weights + member * weights_step + first : weights;
-        tally.leaf = leaf - begin;
-        tally.last = leaf + 1 == end;
-
-        const real* x = X + member * X_step + first * inputs.units;
-        for (int q = threadIdx.x; q < inputs.units * SAMPLES; q += THREADS) {
-            const int sample = q / inputs.units, k = q % inputs.units;
-            *at(memory, inputs.a + k, sample) = sample < here ? x[q] : real(0);
-        }
-        pad(memory, inputs.a, inputs.units);
-        __syncthreads();
-        for (int l = 1; l <= depth; ++l) {
-            forward(w, Layer(layers, l - 1), Layer(layers, l), l == depth, here, memory, stages);
+    for (int64 begin = 0; begin < m; begin += size) {
+        const int64 end = begin + size < m ? begin + size : m;
+        const int64 leaves = (end - begin + SAMPLES - 1) / SAMPLES;
+        const int64 last = (slice + 1) * run < leaves ? (slice + 1) * run : leaves;
+        for (int64 number = slice * run; number < last; ++number) {
+            const int64 first = begin + number * SAMPLES;
+            const Leaf leaf{order, first, end - first < SAMPLES ? int(end - first) : SAMPLES};
+            of_gradients.leaf = of_errors.leaf = number - slice * run;
+            of_gradients.last = of_errors.last = number + 1 == last;
+            for (int q = threadIdx.x; q < inputs.units * SAMPLES; q += THREADS) {
+                const int sample = q / inputs.units, k = q % inputs.units;
+                *at(memory, inputs.a + k, sample) =
+                    sample < leaf.here ? X[leaf.row(sample) * inputs.units + k] : real(0);
+            }
+            pad(memory, inputs.a, inputs.units);
             __syncthreads();
-        }
-        Tally of_errors = tally;
-        of_errors.roots = nodes + slice * members * (count + 1) + members * count + member - count;
-        errors(output, y, c, here, count, memory, e, of_errors);
-        __syncthreads();
+            for (int l = 1; l <= depth; ++l) {
+                const Layer below(layers, l - 1), layer(layers, l);
+                forward(w, below, layer, l == depth, leaf.here, memory, stages);
+                __syncthreads();
+            }
+            errors(output, Y, weights, leaf, memory, e, of_errors);
+            __syncthreads();
 #if WHAT == OUTPUTS
-        for (int q = threadIdx.x; q < output.units * here; q += THREADS)
-            outputs[(member * m + first) * output.units + q] =
-                *at(memory, output.a + q % output.units, q / output.units);
-        __syncthreads();
+            for (int q = threadIdx.x; q < output.units * leaf.here; q += THREADS)
+                outputs[(member * m + first) * output.units + q] =
+                    *at(memory, output.a + q % output.units, q / output.units);
+            __syncthreads();
 #elif WHAT == GRADIENT
-        output_delta(output, y, c, scale, here, memory);
-        pad(memory, output.a, output.units);
-        __syncthreads();
-        for (int l = int(depth); l >= 1; --l) {
-            const Layer below(layers, l - 1), layer(layers, l);
-            gradients(below, layer, memory, tally);
+            const real c = end - begin < size ? last_scale : scale;
+            output_delta(output, Y, weights, c, leaf, memory);
+            pad(memory, output.a, output.units);
             __syncthreads();
-            if (l > 1) back(w, below, layer, here, memory, stages);
-            __syncthreads();
+            for (int l = int(depth); l >= 1; --l) {
+                const Layer below(layers, l - 1), layer(layers, l);
+                gradients(below, layer, memory, of_gradients);
+                __syncthreads();
+                if (l > 1) back(w, below, layer, leaf.here, memory, stages);
+                __syncthreads();
+            }
+#endif
         }
+#if WHAT == GRADIENT
+        if (update)
+            for (int64 p = threadIdx.x; p < count; p += THREADS)
+                w[p] = fma_rn(-eta, gradients_[p], w[p]);
+        of_errors.roots += members;
 #endif
     }
-#if WHAT == GRADIENT
-    if (rates && slices == 1)
-        for (int64 p = threadIdx.x; p < count; p += THREADS)
-            w[p] = fma_rn(-rates[member], tally.roots[p], w[p]);
-#endif
 }

@@ -112,6 +112,7 @@ def flat(count: int) -> Iterator[Work]:
     """The kernels on all parameters."""
     for kernel in ("descend", "add"):
         yield Work(kernel, f"{count:,}", 3 * count, 3 * count, count)
+    yield Work("scale", f"{count:,}", 2 * count, 2 * count, count)
     yield Work("tree_sum", f"256 x {count:,}", 257 * count, 257 * count, 256 * count)
 
 

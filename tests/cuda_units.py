@@ -1,10 +1,13 @@
 """The CUDA units that the launch table asks for, and what they take of a GPU's processors.
 
-python tests/cuda_units.py      writes docs/cuda-resources.md, which CI compares
+python tests/cuda_units.py              writes docs/cuda-resources.md, which CI compares
+python tests/cuda_units.py add apply    only the lines of these kernels
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,6 +192,16 @@ def head() -> str:
     )
 
 
-if __name__ == "__main__":
-    lines = [row(unit) for unit in sorted(IN_TABLE, key=lambda u: (u.kernel, str(u.dtype)))]
+def write(only: Collection[str]) -> None:
+    """The table; with kernels named, the lines of the others stay as they are."""
+    kept = RESOURCES.read_text(encoding="utf-8").splitlines() if only else []
+    lines = [line for line in kept if line.startswith("| ") and line.split()[1] not in only]
+    lines = [line for line in lines if not line.startswith("| kernel ")]
+    units = [unit for unit in IN_TABLE if not only or unit.kernel in only]
+    lines += [row(unit) for unit in sorted(units, key=lambda u: (u.kernel, str(u.dtype)))]
+    lines.sort(key=lambda line: line.split()[1])
     RESOURCES.write_text(head() + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(sys.argv[1:])

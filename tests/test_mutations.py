@@ -68,6 +68,15 @@ def a_block_for_all(backend: str) -> bool:
         return net.value_and_grad(X, Y, loss)[1].flat.tobytes() == wanted.tobytes()
 
 
+def epoch(backend: str) -> bool:
+    """Steps of 16 samples, the last one of 6, as whole_sweep.cu takes them all in one launch."""
+    X, Y, loss = batch(70)
+    nets = [dp.MLP(SIZES, "logistic", dtype="float64", backend=b) for b in ("reference", backend)]
+    losses = [net.fit(X, Y, loss, epochs=1, batch_size=16).loss for net in nets]
+    same = losses[0] == losses[1]
+    return same and nets[0].parameters.tobytes() == nets[1].parameters.tobytes()
+
+
 def crosscheck_of_a_graph(backend: str) -> bool:
     """An output that leads on, two paths, units with several edges."""
     g = two_paths()
@@ -200,7 +209,10 @@ LINES = [
     ("descend.cu", "fma_rn(-eta,", "fma_rn(eta,", equations),
     ("whole_sweep.cu", "* slope(s.v[q])", "* s.v[q]", crosscheck),
     ("whole_sweep.cu", "Columns{parameters", "Rows{parameters", crosscheck),
-    ("whole_sweep.cu", "fma_rn(-rates", "fma_rn(rates", equations),
+    ("whole_sweep.cu", "fma_rn(-eta", "fma_rn(eta", equations),
+    ("whole_sweep.cu", "order ? order[first + sample] : first", "first", epoch),
+    ("whole_sweep.cu", "? last_scale : scale", "? scale : scale", epoch),
+    ("whole_sweep.cu", "of_errors.roots += members;", "", epoch),
     ("whole_sweep.cu", "sum[0] + e[i]", "sum[0] + e[0]", equations),
     ("whole_sweep.cu", ": real(-0.0);", ": real(1);", crosscheck),
     ("whole_sweep.cu", "delta = real(-0.0)", "delta = 1", crosscheck),

@@ -55,7 +55,7 @@ def batch_of(net: Any) -> tuple[np.ndarray, ...]:
 @pytest.mark.parametrize("kind", ["numpy", "cupy"])
 @pytest.mark.parametrize("part", [None, 64])
 def test_the_gradient(cupy: StrictCupy, name: str, kind: str, part: int | None) -> None:
-    """Comes back in the kind of array that X is."""
+    """Comes back in the kind of array that X is, and so does the loss: the GPU has time for it."""
     net = NETS[name]()
     X, Y, weights = batch_of(net)
     wanted = net.value_and_grad(X, Y, None, weights)
@@ -63,10 +63,12 @@ def test_the_gradient(cupy: StrictCupy, name: str, kind: str, part: int | None) 
     given = [cupy.asarray(x) if kind == "cupy" else x for x in (X, Y, weights)]
     value, gradients = there.value_and_grad(*given[:2], None, given[2], micro_batch=part)
     assert isinstance(gradients.flat, DeviceArray if kind == "cupy" else np.ndarray)
-    assert value == wanted[0]
+    assert isinstance(value, DeviceArray if kind == "cupy" else float)
+    assert np.shape(value) == () and float(value) == wanted[0]
     assert_same_bits(to_numpy(gradients.flat), wanted[1].flat)
-    there.train_step(*given[:2], None, 0.5, given[2])
-    net.train_step(X, Y, None, 0.5, weights)
+    value = there.train_step(*given[:2], None, 0.5, given[2])
+    assert float(value) == net.train_step(X, Y, None, 0.5, weights)
+    assert float(there.loss(*given[:2])) == net.loss(X, Y)
     assert_same_bits(to_numpy(there.parameters), net.parameters)
     assert_same_bits(to_numpy(there.predict(given[0])), net.predict(X))
 
@@ -106,6 +108,29 @@ def test_parameters_of_a_graph_are_set_and_kept(cupy: StrictCupy) -> None:
     assert isinstance(g.parameters, DeviceArray)
     assert (g["x1", "h"], g["h", "y1"], g["h"]) == (0.375, 0.75, 0.5)
     assert_same_bits(g.to("numpy").parameters, to_numpy(g.parameters))
+
+
+@pytest.mark.parametrize("kind", ["numpy", "cupy"])
+@pytest.mark.parametrize("ensemble", [None, 2])
+@pytest.mark.parametrize("widest", [5, 129])
+def test_fit(cupy: StrictCupy, kind: str, ensemble: int | None, widest: int) -> None:
+    """A history is of floats; a narrow net takes an epoch in one launch."""
+    net = dp.MLP([2, widest, 3], "tanh", ensemble=ensemble, backend="reference")
+    there = net.to("cuda")
+    X, Y, w = (
+        x.astype("f4") for x in (sample((70, 2), "f8"), sample((70, 3), "f8"), sample(70, "f8"))
+    )
+    given = [cupy.asarray(x) if kind == "cupy" else x for x in (X, Y, w)]
+    options = {"epochs": 2, "batch_size": 16, "learning_rate": 0.25}
+    wanted = net.fit(X, Y, sample_weight=w, validation=(X, Y), **options)
+    got = there.fit(*given[:2], sample_weight=given[2], validation=given[:2], **options)
+    for got_losses, losses in (
+        (got.loss, wanted.loss),
+        (got.validation_loss, wanted.validation_loss),
+    ):
+        assert type(got_losses[0]) is type(losses[0])
+        assert np.array_equal(got_losses, losses)
+    assert_same_bits(to_numpy(there.parameters), net.parameters)
 
 
 def test_labels(cupy: StrictCupy) -> None:

@@ -81,6 +81,18 @@ class Form:
         return 3 * self.count
 
 
+class Steps(NamedTuple):
+    """w <- w - eta dE/dw, for every `size` samples of a batch; the last step may have fewer."""
+
+    rate: float | list[float]
+    """eta, or that of each member of an ensemble."""
+
+    size: int
+
+    order: Array | None = None
+    """(m,) int64: which sample comes first, second, ...; None leaves them as they are."""
+
+
 class Sweeps(Protocol):
     """Forward and backward through nets of one form, with the parameters (P,) or (members, P).
 
@@ -101,6 +113,14 @@ class Sweeps(Protocol):
         self, parameters: Array, X: Array, batch: Any, loss: Loss, rate: float | list[float]
     ) -> Array:
         """The errors; then w <- fma(-eta, dE/dw, w)."""
+
+    def steps(
+        self, parameters: Array, X: Array, batch: Any, loss: Loss, steps: Steps
+    ) -> Array | None:
+        """The errors (steps, members), each before its step, of all those steps in one call.
+
+        None where step by step is as good.
+        """
 
     def ready(self, X: Any, Y: Any, name: str | Loss | None) -> Any:
         """A plan for the loss that `is_ready` was told of under this name.
@@ -192,6 +212,9 @@ class Kernels:
 
     add: Callable[[Array, Array], None]
     """(x, y): x <- x + y, in place: one node of a tree over parts of a batch."""
+
+    scale: Callable[[Array, float], Array]
+    """(x, c) -> c x, x flat: the loss, from the sum of errors and its scale."""
 
     sweeps: Callable[[Form], Sweeps | None] | None = None
     """Whole sweeps of layered nets in one call each, where a backend has them for that form.

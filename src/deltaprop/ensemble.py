@@ -18,7 +18,7 @@ from deltaprop.parameters import Parameters, glorot, total
 from deltaprop.targets import as_targets, as_weights
 
 Losses = Any
-"""A NumPy array (n,) of the net's dtype: the loss of each member."""
+"""An array (n,) of the net's dtype, NumPy's or CuPy's as X is: the loss of each member."""
 
 
 class Ensemble(MLP):
@@ -148,10 +148,9 @@ class Ensemble(MLP):
     def _empty(self, *shape: int) -> Array:
         return self.kernels.arrays.empty(shape, self.dtype)
 
-    def _scaled(self, error: Array, batch: Batch, loss: Loss) -> Losses:
-        scale = self.dtype.type(loss.scale(batch.samples, self.outputs))
-        with np.errstate(all="ignore"):
-            return self.kernels.arrays.to_numpy(error) * scale
+    @property
+    def _losses(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self.ensemble,)
 
     def predict(self, X: Array) -> Array:
         """The outputs (n, m, n_out) for inputs X (m, n_in), shared, or (n, m, n_in)."""

@@ -12,7 +12,7 @@ from deltaprop import equations
 from deltaprop.activations import Activation, activation_named
 from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import load as load_backend
-from deltaprop.contract import Array, Form, Kernels
+from deltaprop.contract import Array, Form, Kernels, Steps
 from deltaprop.equations import Batch, Layer, Outputs, Trace
 from deltaprop.losses import Loss
 from deltaprop.net import TYPICAL_BATCH, Net
@@ -256,6 +256,22 @@ class MLP(Net[Parameters]):
         if self._sweeps:
             return self._sweeps.step(self.parameters, X, batch, loss, rate)
         return super()._step(X, batch, loss, rate)
+
+    def _steps(self, X: Array, batch: Batch, loss: Loss, steps: Steps) -> Sequence[Any]:
+        if self._sweeps:
+            errors = self._sweeps.steps(self.parameters, X, batch, loss, steps)
+            if errors is not None:
+                return self._losses_of(errors, batch, loss, steps.size)
+        return super()._steps(X, batch, loss, steps)
+
+    def _losses_of(self, errors: Array, batch: Batch, loss: Loss, size: int) -> Sequence[Any]:
+        """E of each step, from the errors (steps, members)."""
+        last = batch.samples % size or size
+        m = [size] * (len(errors) - 1) + [last]
+        scales = np.array([loss.scale(n, self.outputs) for n in m], self.dtype)
+        with np.errstate(all="ignore"):
+            E = self.kernels.arrays.to_numpy(errors) * scales[:, None]
+        return list(E.reshape(-1, *self._losses))
 
     def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:
         return self._sweeps.ready(X, Y, loss) if self._sweeps else None

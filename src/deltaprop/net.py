@@ -10,8 +10,8 @@ import numpy as np
 
 from deltaprop import equations
 from deltaprop.activations import Activation
-from deltaprop.arrays import as_input, back_to, check_count, check_rate
-from deltaprop.contract import LEAF_SAMPLES, Array, Kernels
+from deltaprop.arrays import as_input, back_to, check_count, check_rate, is_cupy
+from deltaprop.contract import LEAF_SAMPLES, Array, Kernels, Steps
 from deltaprop.equations import Batch, OutputArrays
 from deltaprop.losses import Loss, loss_named
 from deltaprop.parts import in_parts
@@ -137,17 +137,18 @@ class Net(ABC, Generic[P]):
         Returns
         -------
         E and the gradient, laid out as the parameters are and all of it in `.flat`, in the
-        kind of array that X is.
+        kind of array that X is. For CuPy's arrays E is one of shape (), and the call does not wait
+        for the GPU: `float(E)` does. For NumPy's it is a float.
         """
         if sample_weight is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
             flat = np.empty_like(self.parameters)
             return plan.value(self.parameters, X, Y, flat), self._like_parameters(flat)
-        back = back_to(X, self.kernels)
-        name, (X, chosen, batch) = loss, self._given(X, Y, loss, sample_weight)
+        here, chosen, batch = self._given(X, Y, loss, sample_weight)
         part = self._part() if micro_batch is None else _check_part(micro_batch)
-        error, gradient = self._in_parts(X, batch, chosen, part)
-        self._is_ready(name, chosen)
-        return self._scaled(error, batch, chosen), self._like_parameters(back(gradient))
+        error, gradient = self._in_parts(here, batch, chosen, part)
+        self._is_ready(loss, chosen)
+        gradient = back_to(X, self.kernels)(gradient)
+        return self._scaled(error, batch, chosen, X), self._like_parameters(gradient)
 
     def _in_parts(
         self, X: Array, batch: Batch, loss: Loss, part: int | None
@@ -166,19 +167,26 @@ class Net(ABC, Generic[P]):
         loss: str | Loss | None = None,
         sample_weight: Array | None = None,
     ) -> float:
-        """E alone: the forward sweep. Arguments as of `value_and_grad`."""
-        X, chosen, batch = self._given(X, Y, loss, sample_weight)
-        return self._scaled(self._error(X, batch, chosen), batch, chosen)
+        """E alone: the forward sweep. Arguments and E as of `value_and_grad`."""
+        here, chosen, batch = self._given(X, Y, loss, sample_weight)
+        E: float = self._scaled(self._error(here, batch, chosen), batch, chosen, X)
+        return E
 
     def _error(self, X: Array, batch: Batch, loss: Loss) -> Array:
         """sum_i w_i e_i, from a forward sweep."""
         return equations.sum_of_errors(self.kernels, self._forward_outputs(X), batch, loss)
 
-    def _scaled(self, error: Array, batch: Batch, loss: Loss) -> float:
-        """scale * sum_i w_i e_i, one rounded multiplication."""
-        scale = self.dtype.type(loss.scale(batch.samples, self.outputs))
+    _losses: tuple[int, ...] = ()
+    """The shape of E: that of an ensemble has one for each member."""
+
+    def _scaled(self, error: Array, batch: Batch, loss: Loss, like: Any) -> Any:
+        """E = scale * sum_i w_i e_i, one rounded multiplication; CuPy's where `like` is."""
+        scale, k = loss.scale(batch.samples, self.outputs), self.kernels
+        if is_cupy(like):
+            return k.scale(error.reshape(-1), scale).reshape(self._losses)
         with np.errstate(all="ignore"):
-            return float(self.kernels.arrays.to_numpy(error).reshape(()) * scale)
+            E = (k.arrays.to_numpy(error) * self.dtype.type(scale)).reshape(self._losses)
+        return E if self._losses else float(E)
 
     def _inputs(self, X: Array) -> Array:
         return as_input("X", X, self.dtype, ("m", self.inputs), self.kernels)
@@ -232,15 +240,20 @@ class Net(ABC, Generic[P]):
         learning_rate: float = 0.1,
         sample_weight: Array | None = None,
     ) -> float:
-        """One step of gradient descent, w <- w - eta dE/dw. Returns E before the step."""
+        """One step of gradient descent, w <- w - eta dE/dw.
+
+        Returns E before the step, as `value_and_grad` does.
+        """
         rate = self._rate(learning_rate)
+        E: float
         if sample_weight is None and (plan := self._ready(X, Y, loss)):
-            value: float = plan.value(self.parameters, X, Y, None, rate)
-            return value
-        name, (X, chosen, batch) = loss, self._given(X, Y, loss, sample_weight)
-        error = self._step(X, batch, chosen, rate)
-        self._is_ready(name, chosen)
-        return self._scaled(error, batch, chosen)
+            E = plan.value(self.parameters, X, Y, None, rate)
+            return E
+        here, chosen, batch = self._given(X, Y, loss, sample_weight)
+        error = self._step(here, batch, chosen, rate)
+        self._is_ready(loss, chosen)
+        E = self._scaled(error, batch, chosen, X)
+        return E
 
     def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:
         """A plan for the same call once more, where a backend has one: nothing is to be checked."""
@@ -253,6 +266,16 @@ class Net(ABC, Generic[P]):
         error, gradient = self._in_parts(X, batch, loss, self._part())
         self._descend(gradient, rate)
         return error
+
+    def _steps(self, X: Array, batch: Batch, loss: Loss, steps: Steps) -> Sequence[Any]:
+        """E before each of those steps; X and the batch are where the backend has them."""
+        found = []
+        for start in range(0, batch.samples, steps.size):
+            rows = steps.order[start : start + steps.size]  # type: ignore[index]
+            w = None if batch.weights is None else _take(batch.weights, rows)[..., 0]
+            x, y, eta = _take(X, rows), _take(batch.Y, rows), steps.rate
+            found.append(self.train_step(x, y, loss, eta, w))  # type: ignore[arg-type]
+        return found
 
     def _descend(self, gradient: Array, rate: Any) -> None:
         self.kernels.descend(self.parameters, gradient, rate)
@@ -317,3 +340,8 @@ def _check_part(micro_batch: int) -> int:
     if part % LEAF_SAMPLES:
         raise ValueError(f"micro_batch must be a multiple of {LEAF_SAMPLES}, got {part}")
     return part
+
+
+def _take(x: Array, rows: Array) -> Array:
+    """Those samples of x (m, n), or of every member's x (members, m, n)."""
+    return x[rows] if x.ndim == 2 else x[:, rows]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.arrays import check_count
-from deltaprop.contract import Array
+from deltaprop.arrays import check_count, is_cupy
+from deltaprop.contract import Array, Steps
 from deltaprop.equations import Batch
 from deltaprop.losses import Loss
 from deltaprop.net import Net
@@ -93,7 +93,7 @@ def fit(
             history.seconds.append(time.perf_counter() - start)
             shown: dict[str, Any] = {"loss": f"{np.mean(history.loss[-1]):.4g}"}
             if validation is not None:
-                history.validation_loss.append(net.loss(*validation, chosen))
+                history.validation_loss.append(_double(net.loss(*validation, chosen)))
                 shown["validation"] = f"{np.mean(history.validation_loss[-1]):.4g}"
             bar.set_postfix(shown, refresh=False)
             bar.update()
@@ -101,29 +101,17 @@ def fit(
 
 
 def _epoch(
-    net: Net[Any],
-    X: Array,
-    batch: Batch,
-    loss: Loss,
-    order: np.ndarray,
-    batch_size: int,
-    rate: Any,
+    net: Net[Any], X: Array, batch: Batch, loss: Loss, order: np.ndarray, size: int, rate: Any
 ) -> Any:
     """One pass over the samples in that order; the mean loss."""
     total: Any = 0.0
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        w = None if batch.weights is None else _take(batch.weights, rows)[..., 0]
-        value = net.train_step(_take(X, rows), _take(batch.Y, rows), loss, rate, w)
-        total = total + _double(value) * len(rows)
+    losses = net._steps(X, batch, loss, Steps(rate, size, net.kernels.arrays.asarray(order)))
+    for start, E in zip(range(0, len(order), size), losses):
+        total = total + _double(E) * min(size, len(order) - start)
     return total / len(order)
 
 
-def _take(x: Array, rows: np.ndarray) -> Array:
-    """Those samples of x (m, n), or of every member's x (members, m, n)."""
-    return x[rows] if x.ndim == 2 else x[:, rows]
-
-
-def _double(loss: Any) -> Any:
-    """A loss, or those of the members, in float64: Python's float is one."""
-    return loss.astype(np.float64) if isinstance(loss, np.ndarray) else loss
+def _double(E: Any) -> Any:
+    """A loss, or those of the members, in float64 on the host: Python's float is one."""
+    E = E.get() if is_cupy(E) else E
+    return E.astype(np.float64) if np.ndim(E) else float(E)

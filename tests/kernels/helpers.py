@@ -140,6 +140,7 @@ def one_of_each(
         "edge_gradient": (x, x, fan.peer[:n], e % len(x), None),
         "descend": (z.reshape(-1), delta.reshape(-1), 0.1),
         "add": (z.reshape(-1), delta.reshape(-1)),
+        "scale": (z.reshape(-1), 0.3),
     }
 
 

@@ -14,7 +14,7 @@ from deltaprop.backends import cuda as table
 from deltaprop.backends import narrow
 from deltaprop.backends.grids import ceil_div
 from deltaprop.backends.narrow import Memory, NarrowSweeps, is_narrow, run_of
-from deltaprop.contract import Form
+from deltaprop.contract import Form, Steps
 from deltaprop.devices.host import ORDERS, HostDevice
 from kernels.helpers import hostile
 from kernels.helpers import run as kernel
@@ -94,6 +94,34 @@ def test_special_numbers(dtype, family, net):
     with np.errstate(all="ignore"):
         given = batch_of(mlp, 70, loss, True, lambda *args, seed: hostile("zeros", *args, seed))
         assert_as_reference(mlp, given)
+
+
+@pytest.mark.parametrize("size", [1, 16, 64, 70, 150, 1000])
+def test_steps(dtype, size, runs):
+    """Many steps in one launch are those steps one by one, whichever way a block's threads run."""
+    runs(16)
+    m, nets = 150, dp.MLP((3, 9, 2), dtype=dtype, ensemble=2, backend="reference")
+    X, Y = sample((2, m, 3), dtype, 1), sample((m, 2), dtype, 2)
+    X, loss, batch = nets._given(X, Y, "half_mse", np.abs(sample((2, m), dtype, 3)))
+    for rate, order in ((0.25, None), ([0.25, 0.5], np.random.default_rng(0).permutation(m))):
+        rows = np.arange(m) if order is None else order
+        there, start = nets.parameters.copy(), nets.to()
+        wanted = start._steps(X, batch, loss, Steps(rate, size, rows))
+        for way in ORDERS:
+            stepped = there.copy()
+            sweeps = sweeps_of(nets, order=way)
+            errors = sweeps.steps(stepped, X, batch, loss, Steps(rate, size, order))
+            got = nets._losses_of(errors, batch, loss, size)
+            assert_same_bits(np.array(got), np.array(wanted))
+            assert_same_bits(stepped, start.parameters, f"{size} a step, {rate}, {way}")
+
+
+def test_steps_that_are_more_than_a_block(runs):
+    """Are not taken in one launch."""
+    runs(1)
+    net = dp.MLP((3, 9, 2), backend="reference")
+    X, loss, batch = batch_of(net, 200, "half_mse", False)
+    assert sweeps_of(net).steps(net.parameters, X, batch, loss, Steps(0.1, 65)) is None
 
 
 @pytest.mark.parametrize("m", [70, 200])

@@ -91,8 +91,7 @@ class Table(Launches):
         nodes = self.nodes(g.slices, dW)
         args = (delta, a_in, nodes, m, n, n_in, g.terms)
         self.product("weight_gradient", g, LEAF_SAMPLES, args)
-        if g.slices > 1:
-            self.tree_sum(nodes, dW)
+        self.tree_sum(nodes, dW)
         return dW
 
     def bias_gradient(self, delta: Array, out: Array | None) -> Array:
@@ -102,8 +101,7 @@ class Table(Launches):
         nodes = self.nodes(slices, db)
         args = (delta, nodes, m, n, slices, terms)
         self.each("bias_gradient", slices * n, args, levels(terms, LEAF_SAMPLES))
-        if slices > 1:
-            self.tree_sum(nodes, db)
+        self.tree_sum(nodes, db)
         return db
 
     def edge_forward(
@@ -150,12 +148,16 @@ class Table(Launches):
         blocks = slices * ceil_div(edges, EDGE_THREADS)
         args = (delta, a, target, source, nodes, edges, m, terms)
         self.device.launch(unit, (blocks, 1, 1), (EDGE_THREADS, 1, 1), args)
-        if slices > 1:
-            self.tree_sum(nodes, dw)
+        self.tree_sum(nodes, dw)
         return dw
 
     def add(self, x: Array, y: Array) -> None:
         self.each("add", x.size, (x, y, x.size))
+
+    def scale(self, x: Array, c: float) -> Array:
+        y = self.device.empty(x.shape, x.dtype)
+        self.each("scale", x.size, (x, y, x.dtype.type(c), x.size))
+        return y
 
     def sweeps(self, form: Form) -> NarrowSweeps | None:
         """Whole sweeps in one launch, for nets that are narrow enough."""
@@ -183,5 +185,6 @@ def kernels(device: Device, name: str, tiles: dict[str, tuple[Tile, ...]] = TILE
         edge_gradient=table.edge_gradient,
         descend=table.descend,
         add=table.add,
+        scale=table.scale,
         sweeps=table.sweeps,
     )

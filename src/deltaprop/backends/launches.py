@@ -101,7 +101,9 @@ class Launches:
         return out if slices == 1 else self.device.empty((slices, *out.shape), out.dtype)
 
     def tree_sum(self, nodes: Array, out: Array) -> None:
-        """The tree over the first axis of `nodes`."""
+        """The tree over the first axis of `nodes`, unless that is `out` itself."""
+        if nodes is out:
+            return
         count, size = len(nodes), out.size
         run = 1 << (ceil_div(count, LINES) - 1).bit_length()
         unit = self.unit("tree_sum", out.dtype, levels(count, 1), {})

@@ -15,7 +15,7 @@ import numpy as np
 from deltaprop.activations import IDENTITY
 from deltaprop.backends.grids import ceil_div
 from deltaprop.backends.launches import Launches
-from deltaprop.contract import LEAF_SAMPLES, Array, Form
+from deltaprop.contract import LEAF_SAMPLES, Array, Form, Steps
 from deltaprop.devices.unit import Unit
 from deltaprop.elementary import exp, log
 from deltaprop.equations import Batch
@@ -40,19 +40,20 @@ class Memory:
     """Rows of shared memory, of 64 samples each: a of every layer, and z where it is needed."""
 
     def __init__(self, form: Form) -> None:
-        self.a: list[int] = []
-        self.z: list[int] = []
         self.rows = 0
         need_z = [False, *(g.slope_of == "z" for g in form.activations[:-1]), True]
-        for rows in (self.a, self.z):
-            for units, needed in zip(form.sizes, need_z):
-                there = rows is self.a or needed
-                rows.append(self.rows if there else -1)
-                self.rows += ceil_div(units, 4) * 4 if there else 0
+        self.a = [self._next(n) for n in form.sizes]
+        self.z = [self._next(n) if needed else -1 for n, needed in zip(form.sizes, need_z)]
         chunk = 16 // form.dtype.itemsize
         self.bytes = self.rows * (LEAF_SAMPLES + chunk) * form.dtype.itemsize
         fixed = STAGES * (64 + chunk) + LEAF_SAMPLES
         self.with_stages = self.bytes + fixed * form.dtype.itemsize
+
+    def _next(self, units: int) -> int:
+        """The first of so many rows more, up to a multiple of four."""
+        first = self.rows
+        self.rows += ceil_div(units, 4) * 4
+        return first
 
 
 def is_narrow(form: Form, shared_memory: int) -> bool:
@@ -116,18 +117,32 @@ class NarrowSweeps:
         return sums[parameters.size :], sums[: parameters.size].reshape(*parameters.shape)
 
     def step(
-        self,
-        parameters: Array,
-        X: Array,
-        batch: Batch,
-        loss: Loss,
-        rate: float | list[float],
+        self, parameters: Array, X: Array, batch: Batch, loss: Loss, rate: float | list[float]
     ) -> Array:
         """The errors; then w <- fma(-eta, dE/dw, w)."""
-        members = self._members(parameters)
-        rates = np.broadcast_to(np.array(rate, parameters.dtype), (members,))
-        sums = self._launch(GRADIENT, loss, parameters, X, batch, rates=rates)
-        return sums[parameters.size :]
+        m, size = X.shape[-2], parameters.size
+        steps = Steps(rate, m) if self._is_one_block(parameters, m) else None
+        sums = self._launch(GRADIENT, loss, parameters, X, batch, steps=steps)
+        if steps is None:
+            self._descend(parameters, sums[:size], rate)
+        return sums[size:]
+
+    def steps(
+        self, parameters: Array, X: Array, batch: Batch, loss: Loss, steps: Steps
+    ) -> Array | None:
+        """The errors (steps, members) of those steps, each taken before it.
+
+        None where a step is more than a block computes.
+        """
+        if not self._is_one_block(parameters, min(steps.size, X.shape[-2])):
+            return None
+        sums = self._launch(GRADIENT, loss, parameters, X, batch, steps=steps)
+        return sums[parameters.size :].reshape(-1, self._members(parameters))
+
+    def _is_one_block(self, parameters: Array, samples: int) -> bool:
+        """Whether one block takes all leaves of a step, so that it may update the parameters."""
+        leaves = ceil_div(samples, LEAF_SAMPLES)
+        return run_of(leaves, self._members(parameters), self.places) >= leaves
 
     def ready(self, X: Any, Y: Any, name: str | Loss | None) -> None:
         """Every call is checked."""
@@ -147,38 +162,39 @@ class NarrowSweeps:
         X: Array,
         batch: Batch | None = None,
         outputs: Array | None = None,
-        rates: np.ndarray | None = None,
+        steps: Steps | None = None,
     ) -> Array:
-        """Gradients, then errors, of all members in one array; with `rates` the step, too."""
-        form, device, m = self.form, self.device, X.shape[-2]
-        members, count, dtype = self._members(parameters), form.count, parameters.dtype
-        leaves = ceil_div(m, LEAF_SAMPLES)
-        run = run_of(leaves, members, self.places)
-        slices, levels = ceil_div(leaves, run), max(1, run.bit_length() - 1)
-        sums = device.empty((members * (count + 1),), dtype)
+        """Gradients, then errors, of all members in one array; with `steps` of each step."""
+        device, dtype, m, count = self.device, parameters.dtype, X.shape[-2], self.form.count
+        members, size = self._members(parameters), min(steps.size, m) if steps else m
+        run = run_of(ceil_div(size, LEAF_SAMPLES), members, self.places)
+        slices, levels = ceil_div(size, run * LEAF_SAMPLES), max(1, run.bit_length() - 1)
+        sums = device.empty((members * (count + ceil_div(m, size)),), dtype)
         nodes = self.table.nodes(slices, sums)
         work = device.empty((members * slices * levels * (count + 1),), dtype)
         Y, weights = (batch.Y, batch.weights) if batch else (None, None)
-        scale = loss.delta_scale(batch.samples, batch.outputs) if batch else 0.0
-        at_once = rates is not None and slices == 1
-        eta = device.asarray(np.array(rates)) if at_once else None
-        arrays = parameters, X, Y, weights, outputs, nodes, work, eta, self.layers
-        steps = _step(X), _step(Y), _step(weights)
-        numbers = len(form.sizes) - 1, m, count, *steps, run, levels, dtype.type(scale)
+        order, eta = (steps.order, steps.rate) if steps else (None, 0.0)
+        rates = None if isinstance(eta, float) else device.asarray(np.array(eta, dtype))
+        flat = nodes.reshape(-1)
+        sums_of_blocks = flat, flat[members * count :], work
+        arrays = parameters, X, Y, weights, outputs, *sums_of_blocks, rates, order, self.layers
+        strides = _step(X), _step(Y), _step(weights), sums.size
+        numbers = len(self.form.sizes) - 1, m, size, count, *strides, run, levels, int(bool(steps))
+        scales = _scales(loss, batch, m, steps) if batch else (0.0, 0.0)
+        reals = map(dtype.type, (*scales, eta if rates is None else 0.0))
         grid, block = (members, slices, 1), (THREADS, 1, 1)
-        device.launch(self._unit(what, loss), grid, block, (*arrays, *numbers), self.memory.bytes)
-        if slices > 1 and what != OUTPUTS:
+        args = *arrays, *numbers, *reals
+        device.launch(self._unit(what, loss), grid, block, args, self.memory.bytes)
+        if what != OUTPUTS:
             self.table.tree_sum(nodes, sums)
-        if rates is not None and not at_once:
-            self._descend(parameters, sums[: parameters.size], rates)
         return sums
 
-    def _descend(self, parameters: Array, gradient: Array, rates: np.ndarray) -> None:
-        if (rates == rates[0]).all():
-            self.table.descend(parameters.reshape(-1), gradient, float(rates[0]))
+    def _descend(self, parameters: Array, gradient: Array, rate: float | list[float]) -> None:
+        if isinstance(rate, float):
+            self.table.descend(parameters.reshape(-1), gradient, rate)
             return
-        for w, g, eta in zip(parameters, gradient.reshape(*parameters.shape), rates):
-            self.table.descend(w, g, float(eta))
+        for w, g, eta in zip(parameters, gradient.reshape(*parameters.shape), rate):
+            self.table.descend(w, g, eta)
 
     def _unit(self, what: int, loss: Loss) -> Unit:
         """The kernel with the rules it calls, by the names it calls them by."""
@@ -200,6 +216,16 @@ class NarrowSweeps:
             ("OUTPUT_SLOPE_OF_Z", int(last.slope_of == "z")),
         )
         return self.table.unit("whole_sweep", self.form.dtype, 1, rules, None, constants)
+
+
+def _scales(loss: Loss, batch: Batch, m: int, steps: Steps | None) -> tuple[float, float]:
+    """Of delta: in a step of so many samples, and in the last one, which may be smaller."""
+    if steps is None:
+        scale = loss.delta_scale(batch.samples, batch.outputs)
+        return scale, scale
+    size = min(steps.size, m)
+    last = m % size or size
+    return loss.delta_scale(size, batch.outputs), loss.delta_scale(last, batch.outputs)
 
 
 def _step(x: Array | None) -> int:

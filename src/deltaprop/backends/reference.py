@@ -249,6 +249,11 @@ def add(x: Array, y: Array) -> None:
     x += y
 
 
+@exactly
+def scale(x: Array, c: float) -> Array:
+    return x * x.dtype.type(c)
+
+
 def kernels() -> Kernels:
     """The backend as a value."""
     return Kernels(
@@ -268,4 +273,5 @@ def kernels() -> Kernels:
         edge_gradient=edge_gradient,
         descend=descend,
         add=add,
+        scale=scale,
     )

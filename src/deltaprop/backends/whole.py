@@ -75,6 +75,9 @@ class WholeSweeps:
         scale = loss.delta_scale(batch.samples, batch.outputs)
         return plan.run(parameters, X, batch.Y, batch.weights, delta_scale=scale, **given)
 
+    def steps(self, *_: Any) -> None:
+        """A call costs little: step by step is as good."""
+
     def is_ready(self, name: str | Loss | None, loss: Loss) -> None:
         """There was a gradient or a step for this loss, which the caller named so."""
         plan = self._latest
