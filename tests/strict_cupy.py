@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -11,8 +14,36 @@ import pytest
 
 from deltaprop.backends import cuda as table
 from deltaprop.backends import load
+from deltaprop.backends.replays import Captured
 from deltaprop.contract import Kernels
 from deltaprop.devices.host import HostDevice
+
+
+class Tape:
+    """What is captured in place of being run, while a stream captures."""
+
+    steps: list[Callable[[], object]] | None = None
+
+    def do(self, step: Callable[[], object]) -> None:
+        """Now, or whenever the graph is launched."""
+        if self.steps is None:
+            step()
+        else:
+            self.steps.append(step)
+
+    def wait(self) -> None:
+        assert self.steps is None, "nobody may wait for a stream that captures"
+
+
+TAPE = Tape()
+
+
+def filled(shape: tuple[int, ...], dtype: Any, compute: Callable[[], Any]) -> DeviceArray:
+    """A new array, which `compute` fills."""
+    memory = np.empty(shape, dtype)
+    memory.reshape(-1).view(np.uint8).fill(0xFF)
+    TAPE.do(lambda: np.copyto(memory, compute()))
+    return DeviceArray(memory)
 
 
 class DeviceArray:
@@ -32,22 +63,28 @@ class DeviceArray:
     ndim = property(lambda self: self._memory.ndim)
     size = property(lambda self: self._memory.size)
     strides = property(lambda self: self._memory.strides)
+    data = property(lambda self: SimpleNamespace(ptr=self._memory.ctypes.data))
     T = property(lambda self: DeviceArray(self._memory.T))
 
     def __len__(self) -> int:
         return len(self._memory)
 
     def __float__(self) -> float:
-        return float(self._memory)
+        return float(self.get())
 
     def __bool__(self) -> bool:
-        return bool(self._memory)
+        return bool(self.get())
 
     def __getitem__(self, where: Any) -> DeviceArray:
-        return DeviceArray(np.asarray(self._memory[index(where)]))
+        memory, there = self._memory, index(where)
+        found = np.asarray(memory[there])
+        if np.may_share_memory(found, memory):
+            return DeviceArray(found)
+        return filled(found.shape, found.dtype, lambda: memory[there])
 
     def __setitem__(self, where: Any, value: Any) -> None:
-        self._memory[index(where)] = operand(value)
+        memory, there, new = self._memory, index(where), operand(value)
+        TAPE.do(lambda: memory.__setitem__(there, new))
 
     def __sub__(self, other: Any) -> DeviceArray:
         return DeviceArray(self._memory - operand(other))
@@ -68,12 +105,16 @@ class DeviceArray:
         return DeviceArray(self._memory.reshape(*shape))
 
     def take(self, indices: DeviceArray, axis: int) -> DeviceArray:
-        return DeviceArray(self._memory.take(operand(indices), axis=axis))
+        memory, there = self._memory, operand(indices)
+        shape = memory.take(there, axis=axis).shape
+        return filled(shape, self.dtype, lambda: memory.take(there, axis=axis))
 
     def copy(self) -> DeviceArray:
-        return DeviceArray(self._memory.copy())
+        memory = self._memory
+        return filled(memory.shape, self.dtype, lambda: memory)
 
     def get(self) -> np.ndarray:
+        TAPE.wait()
         return self._memory.copy()
 
 
@@ -109,6 +150,46 @@ ERRORS = {
 }
 
 
+class Stream:
+    """One that captures; the current one of those that are entered."""
+
+    ptr = 0
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self.ptr = id(self)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def begin_capture(self) -> None:
+        TAPE.wait()
+        TAPE.steps = []
+
+    def end_capture(self) -> Any:
+        steps, TAPE.steps = TAPE.steps or [], None
+
+        def launch() -> None:
+            CAPTURED.append(len(steps))
+            for step in steps:
+                step()
+
+        return SimpleNamespace(launch=launch)
+
+
+CAPTURED: list[int] = []
+"""Of every graph that was launched, how many things it does."""
+
+STREAMS = {
+    "Stream": Stream,
+    "MemoryPool": lambda: SimpleNamespace(malloc=None),
+    "using_allocator": lambda _: nullcontext(),
+    "get_current_stream": lambda: SimpleNamespace(ptr=0),
+}
+
+
 class StrictCupy(ModuleType):
     """The module: arrays in a memory of their own, which starts as NaN."""
 
@@ -118,7 +199,7 @@ class StrictCupy(ModuleType):
         gpu = SimpleNamespace(
             id=0, attributes={"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 232_448}
         )
-        self.cuda = SimpleNamespace(Device=lambda *_: gpu, **ERRORS)
+        self.cuda = SimpleNamespace(Device=lambda *_: gpu, **STREAMS, **ERRORS)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
         return DeviceArray(self.host.empty(shape, dtype))
@@ -140,7 +221,7 @@ class StrictCupy(ModuleType):
                 assert not isinstance(x, np.ndarray), "a NumPy array has no address on a GPU"
                 assert not isinstance(x, DeviceArray) or in_one_piece(x._memory)
             given = tuple(getattr(x, "_memory", x) for x in args)
-            self.host.launch(unit, grid, block, given, shared_mem)
+            TAPE.do(lambda: self.host.launch(unit, grid, block, given, shared_mem))
 
         return launch
 
@@ -155,7 +236,8 @@ def use_strict_cupy(patch: pytest.MonkeyPatch) -> StrictCupy:
     device = importlib.import_module("deltaprop.devices.cupy")
     patch.setattr(device, "_function", cupy.function)
     patch.delitem(sys.modules, "deltaprop.devices.cupy")
-    kernels = table.kernels(device.CupyDevice(), "cuda")
+    here = device.CupyDevice()
+    kernels = table.kernels(here, "cuda", replays=partial(Captured, here))
 
     def load_or_stand_in(name: str | None = None, work: int = 0) -> Kernels:
         return kernels if name == "cuda" else load(name, work)

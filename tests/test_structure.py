@@ -32,7 +32,7 @@ backends.loops.tiles backends.loops.products backends.loops.rows backends.loops.
 backends.loops.outputs backends.loops.team backends.loops.layers backends.loops.few
 backends.loops.sweeps backends.loops.kernels
 backends.loops.edges
-backends.grids backends.launches backends.narrow backends.cuda backends definition
+backends.grids backends.launches backends.narrow backends.cuda backends.replays backends definition
 parameters parts bounds net mlp ensemble graphs graphs.topology graphs.blueprint graphs.unit_arrays
 graphs.exchange graph graphs.convert graphs.genomes training files check
 explain.paths explain.text explain.latex explain
@@ -117,9 +117,8 @@ def test_the_equations_name_no_array_library(name: str) -> None:
 
 
 SOURCES = sorted((ROOT / "kernels").glob("*.cu"))
-CONTRACT = [
-    f.name for f in dataclasses.fields(Kernels) if f.name not in ("name", "arrays", "sweeps")
-]
+OTHER = ("name", "arrays", "replays", "sweeps")
+CONTRACT = [f.name for f in dataclasses.fields(Kernels) if f.name not in OTHER]
 BESIDE = ["tree_sum", "whole_sweep"]
 """Kernels that finish what those of the contract began, or take their place."""
 

@@ -11,7 +11,7 @@ Rules named here (leaf, tree, fma chain) are those of the numerics specification
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -132,6 +132,23 @@ class Sweeps(Protocol):
         """There was a gradient or a step for this loss, which the caller named so."""
 
 
+class Replays(Protocol):
+    """Sweeps of a net that are launched as one, from the second time on."""
+
+    def run(
+        self,
+        what: Hashable,
+        arrays: Sequence[Array | None],
+        sweep: Callable[[], tuple[Array, ...]],
+        lent: bool = False,
+    ) -> tuple[Array, ...]:
+        """What `sweep`, which only launches, returns: new arrays.
+
+        `what` and where the arrays are that it reads tell it from others. Arrays that are `lent`
+        hold until the next run.
+        """
+
+
 @dataclass(frozen=True)
 class Kernels:
     """A backend. The reference comes first; every other one overrides entries by name."""
@@ -215,6 +232,9 @@ class Kernels:
 
     scale: Callable[[Array, float], Array]
     """(x, c) -> c x, x flat: the loss, from the sum of errors and its scale."""
+
+    replays: Callable[[], Replays] | None = None
+    """Where launches are captured and replayed: what a net keeps of its own sweeps."""
 
     sweeps: Callable[[Form], Sweeps | None] | None = None
     """Whole sweeps of layered nets in one call each, where a backend has them for that form.

@@ -15,7 +15,7 @@ from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import choice
 from deltaprop.backends import load as load_backend
 from deltaprop.bounds import unit_gradient_bounds
-from deltaprop.contract import Array, Kernels
+from deltaprop.contract import Array, Kernels, Replays
 from deltaprop.devices.memory import NumpyArrays
 from deltaprop.equations import Batch, OutputArrays
 from deltaprop.errors import GraphError
@@ -42,6 +42,10 @@ class _Finished:
     @cached_property
     def wiring(self) -> Wiring:
         return wire(self.graph, self.kernels)
+
+    @cached_property
+    def replays(self) -> Replays | None:
+        return self.kernels.replays() if self.kernels.replays else None
 
 
 class Graph(Exchange, Net[UnitParameters]):
@@ -227,6 +231,10 @@ class Graph(Exchange, Net[UnitParameters]):
     @property
     def _output_activations(self) -> Sequence[Activation]:
         return self.topology.output_activations
+
+    @property
+    def _replays(self) -> Replays | None:  # type: ignore[override]
+        return self._finished.replays
 
     def _like_parameters(self, flat: Array) -> UnitParameters:
         return UnitParameters(flat, self.topology)

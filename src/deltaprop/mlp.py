@@ -110,6 +110,7 @@ class MLP(Net[Parameters]):
         self._numbers = Parameters(k.arrays.asarray(flat), self.shapes)
         form = Form(self.sizes, self.activations, self.bias, self.dtype)
         self._sweeps = k.sweeps(form) if k.sweeps else None
+        self._replays = k.replays() if k.replays else None
 
     @property
     def kernels(self) -> Kernels:
@@ -152,7 +153,7 @@ class MLP(Net[Parameters]):
         """All that the net is; its backend by name, its numbers as a NumPy array."""
         flat = self.kernels.arrays.to_numpy(self.parameters)
         state = {**self.__dict__, "_kernels": self.backend, "_numbers": flat}
-        del state["_sweeps"]
+        del state["_sweeps"], state["_replays"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

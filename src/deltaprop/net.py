@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
@@ -11,13 +11,16 @@ import numpy as np
 from deltaprop import equations
 from deltaprop.activations import Activation
 from deltaprop.arrays import as_input, back_to, check_count, check_rate, is_cupy
-from deltaprop.contract import LEAF_SAMPLES, Array, Kernels, Steps
+from deltaprop.contract import LEAF_SAMPLES, Array, Kernels, Replays, Steps
 from deltaprop.equations import Batch, OutputArrays
 from deltaprop.losses import Loss, loss_named
 from deltaprop.parts import in_parts
 from deltaprop.targets import as_targets, as_weights
 
 TYPICAL_BATCH = 1024
+
+REPLAYED = 1 << 31
+"""Parameters times samples of sweeps that may be replayed: beyond it, launches cost nothing."""
 
 
 class Flat(Protocol):
@@ -43,6 +46,7 @@ class Net(ABC, Generic[P]):
     inputs: int
     outputs: int
     dtype: np.dtype[Any]
+    _replays: Replays | None = None
 
     # What the shape of a net decides.
 
@@ -106,7 +110,8 @@ class Net(ABC, Generic[P]):
 
     def _predict(self, X: Array) -> Array:
         """a of the outputs, for X where the backend has it."""
-        return self._forward_outputs(X).a
+        (a,) = self._replayed("a", (X,), lambda: (self._forward_outputs(X).a,))
+        return a
 
     def value_and_grad(
         self,
@@ -158,7 +163,29 @@ class Net(ABC, Generic[P]):
         def sweep(X: Array, batch: Batch) -> tuple[Array, Array]:
             return self._sweep(X, batch, loss)
 
-        return in_parts(self.kernels, sweep, X, batch, part or batch.samples)
+        if part is None or part >= batch.samples:
+            return self._swept(X, batch, loss)
+        return in_parts(self.kernels, sweep, X, batch, part)
+
+    def _swept(self, X: Array, batch: Batch, loss: Loss, lent: bool = False) -> tuple[Array, Array]:
+        """As `_sweep`, of a batch that is whole."""
+        error, gradient = self._replayed(
+            loss, (X, batch.Y, batch.weights), lambda: self._sweep(X, batch, loss), lent
+        )
+        return error, gradient
+
+    def _replayed(
+        self,
+        what: Hashable,
+        arrays: tuple[Array | None, ...],
+        sweep: Callable[[], tuple[Array, ...]],
+        lent: bool = False,
+    ) -> tuple[Array, ...]:
+        """What `sweep` returns: of work so small that launches matter, maybe as a replay."""
+        samples = arrays[0].shape[-2]  # type: ignore[union-attr]
+        if self._replays is None or samples * self.parameters.size > REPLAYED:
+            return sweep()
+        return self._replays.run(what, (self.parameters, *arrays), sweep, lent)
 
     def loss(
         self,
@@ -174,7 +201,13 @@ class Net(ABC, Generic[P]):
 
     def _error(self, X: Array, batch: Batch, loss: Loss) -> Array:
         """sum_i w_i e_i, from a forward sweep."""
-        return equations.sum_of_errors(self.kernels, self._forward_outputs(X), batch, loss)
+
+        def sweep() -> tuple[Array]:
+            outputs = self._forward_outputs(X)
+            return (equations.sum_of_errors(self.kernels, outputs, batch, loss),)
+
+        (error,) = self._replayed(("error", loss), (X, batch.Y, batch.weights), sweep)
+        return error
 
     _losses: tuple[int, ...] = ()
     """The shape of E: that of an ensemble has one for each member."""
@@ -263,7 +296,11 @@ class Net(ABC, Generic[P]):
 
     def _step(self, X: Array, batch: Batch, loss: Loss, rate: Any) -> Array:
         """w <- w - eta dE/dw. Returns sum_i w_i e_i before the step."""
-        error, gradient = self._in_parts(X, batch, loss, self._part())
+        part = self._part()
+        if part is None:
+            error, gradient = self._swept(X, batch, loss, lent=True)
+        else:
+            error, gradient = self._in_parts(X, batch, loss, part)
         self._descend(gradient, rate)
         return error
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 
 from deltaprop.contract import Kernels
@@ -70,9 +70,11 @@ def _cuda() -> Kernels:
 
     require_gpu()
     from deltaprop.backends import cuda as table
+    from deltaprop.backends.replays import Captured
     from deltaprop.devices.cupy import CupyDevice
 
-    return table.kernels(CupyDevice(), "cuda")
+    device = CupyDevice()
+    return table.kernels(device, "cuda", replays=partial(Captured, device))
 
 
 def _cuda_host() -> Kernels:

@@ -6,11 +6,13 @@ same sources on the CPU (`cuda-host`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from deltaprop.activations import Activation
 from deltaprop.backends.grids import TILES, ceil_div, runs
 from deltaprop.backends.launches import Device, Launches, levels
 from deltaprop.backends.narrow import NarrowSweeps, is_narrow
-from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Form, Kernels
+from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Form, Kernels, Replays
 from deltaprop.devices.unit import Tile
 from deltaprop.elementary import exp, log
 from deltaprop.losses import Loss
@@ -165,7 +167,12 @@ class Table(Launches):
         return NarrowSweeps(form, self) if narrow else None
 
 
-def kernels(device: Device, name: str, tiles: dict[str, tuple[Tile, ...]] = TILES) -> Kernels:
+def kernels(
+    device: Device,
+    name: str,
+    tiles: dict[str, tuple[Tile, ...]] = TILES,
+    replays: Callable[[], Replays] | None = None,
+) -> Kernels:
     """The backend on that device as a value; products in those tiles."""
     table = Table(device, tiles)
     return Kernels(
@@ -186,5 +193,6 @@ def kernels(device: Device, name: str, tiles: dict[str, tuple[Tile, ...]] = TILE
         descend=table.descend,
         add=table.add,
         scale=table.scale,
+        replays=replays,
         sweeps=table.sweeps,
     )

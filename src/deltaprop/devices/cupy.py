@@ -7,7 +7,9 @@ units are compiled by NVRTC here (nvrtc.py) and only loaded by CuPy.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -77,6 +79,39 @@ def _no_room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceMemoryError:
     )
 
 
+class Capture:
+    """Captures sweeps in CUDA graphs; arrays that are no longer used make room for the next ones.
+
+    A graph writes to the same memory again and again, so that is of a pool of its own.
+    """
+
+    def __init__(self, launched: Launched) -> None:
+        self._launched = launched
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._memory = cupy.cuda.MemoryPool()
+
+    def __call__(self, sweep: Callable[[], T]) -> tuple[Callable[[], None], T]:
+        with self._stream as stream, cupy.cuda.using_allocator(self._memory.malloc):
+            stream.begin_capture()
+            try:
+                result = sweep()
+            except BaseException:
+                with suppress(*ERRORS):
+                    stream.end_capture()
+                raise
+            graph = stream.end_capture()
+        last = self._launched.last()
+
+        def launch() -> None:
+            try:
+                graph.launch()
+            except ERRORS as error:
+                raise self._launched.failed(error) from error
+            self._launched.note_all(last)
+
+        return launch, result
+
+
 class CupyDevice:
     """The `Device` that is CuPy's current GPU.
 
@@ -129,6 +164,16 @@ class CupyDevice:
         except ERRORS as error:
             raise self._launched.refused(launch, error) from error
         self._launched.note(launch)
+
+    def place(self) -> tuple[int, int]:
+        """This thread, and CuPy's current stream."""
+        return threading.get_ident(), cupy.cuda.get_current_stream().ptr
+
+    def address(self, x: Any) -> tuple[Any, ...]:
+        return x.data.ptr, x.shape, x.strides
+
+    def capture(self) -> Capture:
+        return Capture(self._launched)
 
     def _allocate(
         self, allocate: Callable[[], T], shape: tuple[int, ...], dtype: np.dtype[Any]

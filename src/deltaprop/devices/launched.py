@@ -29,7 +29,12 @@ class Launched:
     def __init__(self) -> None:
         self._last: deque[Launch] = deque(maxlen=KEPT)
         self.note = self._last.append
+        self.note_all = self._last.extend
         self.forget = self._last.clear
+
+    def last(self) -> tuple[Launch, ...]:
+        """Oldest first."""
+        return tuple(self._last)
 
     def refused(self, launch: Launch, error: Any) -> KernelError:
         """For CUDA's error at a launch; it may be that of an earlier kernel."""
