@@ -23,6 +23,8 @@ class Tape:
     """What is captured in place of being run, while a stream captures."""
 
     steps: list[Callable[[], object]] | None = None
+    waits = 0
+    """How often somebody waited for the GPU."""
 
     def do(self, step: Callable[[], object]) -> None:
         """Now, or whenever the graph is launched."""
@@ -33,6 +35,7 @@ class Tape:
 
     def wait(self) -> None:
         assert self.steps is None, "nobody may wait for a stream that captures"
+        self.waits += 1
 
 
 TAPE = Tape()
@@ -146,7 +149,6 @@ class NeverError(Exception):
 ERRORS = {
     "memory": SimpleNamespace(OutOfMemoryError=NeverError),
     "driver": SimpleNamespace(CUDADriverError=NeverError),
-    "runtime": SimpleNamespace(CUDARuntimeError=NeverError),
 }
 
 
@@ -165,7 +167,7 @@ class Stream:
         pass
 
     def begin_capture(self) -> None:
-        TAPE.wait()
+        assert TAPE.steps is None
         TAPE.steps = []
 
     def end_capture(self) -> Any:
@@ -200,6 +202,13 @@ class StrictCupy(ModuleType):
             id=0, attributes={"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 232_448}
         )
         self.cuda = SimpleNamespace(Device=lambda *_: gpu, **STREAMS, **ERRORS)
+        self.free = 1 << 30
+        self.cuda.runtime = SimpleNamespace(
+            CUDARuntimeError=NeverError, memGetInfo=lambda: (self.free, 1 << 37)
+        )
+
+    def get_default_memory_pool(self) -> Any:
+        return SimpleNamespace(free_bytes=lambda: 0)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
         return DeviceArray(self.host.empty(shape, dtype))

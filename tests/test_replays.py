@@ -69,8 +69,7 @@ def test_steps_and_gradients(cupy: StrictCupy, name: str) -> None:
         X, Y = batch_of(net, seed=2 * i)
         given[0][...], given[1][...] = (cupy.asarray(x) for x in (X, Y))
     # All but the first time: the gradient is known when the step comes, which asks for the same.
-    # The error alone of an ensemble is taken member by member.
-    assert len(strict_cupy.CAPTURED) == 3 + 4 + 3 + (0 if name == "ensemble" else 3)
+    assert len(strict_cupy.CAPTURED) == 3 + 4 + 3 + 3
     assert min(strict_cupy.CAPTURED) > 1
 
 

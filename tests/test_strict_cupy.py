@@ -11,7 +11,7 @@ import deltaprop as dp
 from conftest import HERE, assert_same_bits, sample
 from deltaprop.check import to_numpy
 from graphs import two_paths
-from strict_cupy import DeviceArray, StrictCupy, use_strict_cupy
+from strict_cupy import TAPE, DeviceArray, StrictCupy, use_strict_cupy
 
 pytestmark = pytest.mark.skipif("cuda-host" not in HERE, reason="needs a C++ compiler")
 M = 130
@@ -108,6 +108,22 @@ def test_parameters_of_a_graph_are_set_and_kept(cupy: StrictCupy) -> None:
     assert isinstance(g.parameters, DeviceArray)
     assert (g["x1", "h"], g["h", "y1"], g["h"]) == (0.375, 0.75, 0.5)
     assert_same_bits(g.to("numpy").parameters, to_numpy(g.parameters))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_step_does_not_wait(cupy: StrictCupy, name: str) -> None:
+    """On the GPU's own arrays: whoever wants a number waits."""
+    net = NETS[name]().to("cuda")
+    X, Y, weights = (cupy.asarray(x) for x in batch_of(NETS[name]()))
+    before = TAPE.waits
+    for _ in range(3):
+        net.train_step(X, Y, None, 0.5, weights)
+        net.value_and_grad(X, Y)
+        E = net.loss(X, Y)
+        net.predict(X)
+    assert TAPE.waits == before
+    assert float(E) > 0
+    assert TAPE.waits == before + 1
 
 
 @pytest.mark.parametrize("kind", ["numpy", "cupy"])

@@ -44,6 +44,9 @@ class Arrays(Protocol):
     def to_numpy(self, x: Array) -> np.ndarray:
         """`x` as a NumPy array."""
 
+    def room(self) -> int | None:
+        """Bytes that new arrays may take; None where that is for the machine to say."""
+
 
 class Fan(NamedTuple):
     """The edges of n units at one of their ends: all that come in, or all that go out.

@@ -15,6 +15,7 @@ from deltaprop.equations import Batch, Outputs
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP
 from deltaprop.parameters import Parameters, glorot, total
+from deltaprop.parts import Part
 from deltaprop.targets import as_targets, as_weights
 
 Losses = Any
@@ -73,6 +74,9 @@ class Ensemble(MLP):
 
     def _work(self) -> int:
         return self.ensemble * super()._work()
+
+    def _bytes(self) -> int:
+        return self.ensemble * super()._bytes()
 
     def _place(self, flat: np.ndarray, k: Kernels) -> None:
         super()._place(flat, k)
@@ -152,9 +156,9 @@ class Ensemble(MLP):
     def _losses(self) -> tuple[int, ...]:  # type: ignore[override]
         return (self.ensemble,)
 
-    def predict(self, X: Array) -> Array:
+    def predict(self, X: Array, micro_batch: Part = None) -> Array:
         """The outputs (n, m, n_out) for inputs X (m, n_in), shared, or (n, m, n_in)."""
-        return super().predict(X)
+        return super().predict(X, micro_batch)
 
     def value_and_grad(
         self,
@@ -162,7 +166,7 @@ class Ensemble(MLP):
         Y: Array,
         loss: str | Loss | None = None,
         sample_weight: Array | None = None,
-        micro_batch: int | None = None,
+        micro_batch: Part = None,
     ) -> tuple[Losses, Parameters]:
         """The loss of every member (n,), of the net's dtype, and the gradients, `.flat` (n, P).
 
@@ -177,22 +181,29 @@ class Ensemble(MLP):
         Y: Array,
         loss: str | Loss | None = None,
         sample_weight: Array | None = None,
+        micro_batch: Part = None,
     ) -> Losses:
         """E of every member (n,): the forward sweep. Arguments as of `value_and_grad`."""
-        return super().loss(X, Y, loss, sample_weight)
+        return super().loss(X, Y, loss, sample_weight, micro_batch)
 
     # --------------------------------------------------------------------------- batches
 
-    def _inputs(self, X: Array) -> Array:
+    def _inputs(self, X: Array, k: Kernels | None = None) -> Array:
         shape: tuple[int | str, ...] = ("m", self.inputs)
         if getattr(X, "ndim", 2) == 3:
             shape = (self.ensemble, *shape)
-        return as_input("X", X, self.dtype, shape, self.kernels)
+        return as_input("X", X, self.dtype, shape, k or self.kernels)
 
     def _given(
-        self, X: Array, Y: Array, loss: str | Loss | None, weights: Array | None
+        self,
+        X: Array,
+        Y: Array,
+        loss: str | Loss | None,
+        weights: Array | None,
+        micro_batch: Part = None,
     ) -> tuple[Array, Loss, Batch]:
-        X, chosen, k = self._inputs(X), self._loss(loss), self.kernels
+        k = self._where(X, micro_batch)
+        X, chosen = self._inputs(X, k), self._loss(loss)
         check_array("Y", Y, k)
         m, each = X.shape[-2], (self.ensemble, X.shape[-2])
         rows = each if Y.ndim == 3 or self._are_labels_of_each(X, Y, chosen) else (m,)
@@ -214,13 +225,14 @@ class Ensemble(MLP):
         loss: str | Loss | None = None,
         learning_rate: float | Sequence[float] | np.ndarray = 0.1,
         sample_weight: Array | None = None,
+        micro_batch: Part = None,
     ) -> Losses:
         """One step of gradient descent for every member. Returns E before it (n,).
 
         `learning_rate` is one number, or n of them, one for each member.
         """
         rate: Any = learning_rate
-        return super().train_step(X, Y, loss, rate, sample_weight)
+        return super().train_step(X, Y, loss, rate, sample_weight, micro_batch)
 
     def _rate(self, learning_rate: Any) -> Any:
         if not isinstance(learning_rate, (np.ndarray, list, tuple)):

@@ -263,6 +263,10 @@ class Graph(Exchange, Net[UnitParameters]):
         fit = NUMBERS_IN_CACHE // self.topology.units
         return max(LEAST_PART, 1 << fit.bit_length() >> 1)
 
+    def _bytes(self) -> int:
+        """Of a sample: X and Y; z, a and delta of every unit; outputs put together."""
+        return self.dtype.itemsize * (self.inputs + 4 * self.outputs + 3 * self.topology.units)
+
     def _bounds(self, X: np.ndarray, batch: Batch, loss: Loss, u: float) -> np.ndarray:
         here = self.to("numpy", "float64")
         return unit_gradient_bounds(here._finished.wiring, here.parameters, X, batch, loss, u)

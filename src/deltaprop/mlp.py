@@ -105,6 +105,10 @@ class MLP(Net[Parameters]):
         """Multiplications in the sweeps over a typical batch."""
         return 3 * TYPICAL_BATCH * total(self.shapes)
 
+    def _bytes(self) -> int:
+        """Of a sample: X and Y; z, a and delta of every layer."""
+        return self.dtype.itemsize * (self.inputs + self.outputs + 3 * sum(self.sizes[1:]))
+
     def _place(self, flat: np.ndarray, k: Kernels) -> None:
         self._kernels = k
         self._numbers = Parameters(k.arrays.asarray(flat), self.shapes)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from deltaprop import equations
-from deltaprop.activations import Activation
-from deltaprop.arrays import as_input, back_to, check_count, check_rate, is_cupy
-from deltaprop.contract import LEAF_SAMPLES, Array, Kernels, Replays, Steps
+from deltaprop.arrays import back_to, is_cupy
+from deltaprop.contract import Array, Replays, Steps
 from deltaprop.equations import Batch, OutputArrays
-from deltaprop.losses import Loss, loss_named
-from deltaprop.parts import in_parts
-from deltaprop.targets import as_targets, as_weights
+from deltaprop.given import Given
+from deltaprop.losses import Loss
+from deltaprop.parts import Part, Sweep, in_parts, outputs_in_parts, part_for
 
 TYPICAL_BATCH = 1024
 
@@ -40,30 +39,17 @@ class Flat(Protocol):
 P = TypeVar("P", bound=Flat)
 
 
-class Net(ABC, Generic[P]):
+class Net(Given, Generic[P]):
     """A network of units: inputs (m, inputs) to outputs (m, outputs), of one dtype."""
 
-    inputs: int
-    outputs: int
-    dtype: np.dtype[Any]
     _replays: Replays | None = None
 
     # What the shape of a net decides.
 
     @property
     @abstractmethod
-    def kernels(self) -> Kernels:
-        """The backend in use."""
-
-    @property
-    @abstractmethod
     def _parameters(self) -> P:
         """The parameters where the backend has them."""
-
-    @property
-    @abstractmethod
-    def _output_activations(self) -> Sequence[Activation]:
-        """The activations that outputs have, each once."""
 
     @abstractmethod
     def _like_parameters(self, flat: Array) -> P:
@@ -76,6 +62,10 @@ class Net(ABC, Generic[P]):
     @abstractmethod
     def _sweep(self, X: Array, batch: Batch, loss: Loss) -> tuple[Array, Array]:
         """sum_i w_i e_i and the gradient, one flat array: forward and backward."""
+
+    @abstractmethod
+    def _bytes(self) -> int:
+        """Of a sample, in all that a sweep keeps."""
 
     def _part(self) -> int | None:
         """How many samples at a time are fastest, a multiple of 64; None for all of them."""
@@ -104,9 +94,13 @@ class Net(ABC, Generic[P]):
 
     # -------------------------------------------------------------------------- sweeps
 
-    def predict(self, X: Array) -> Array:
-        """The outputs (m, outputs) for inputs X (m, inputs)."""
-        return back_to(X, self.kernels)(self._predict(self._inputs(X)))
+    def predict(self, X: Array, micro_batch: Part = None) -> Array:
+        """The outputs (m, outputs) for inputs X (m, inputs); `micro_batch` as `value_and_grad`."""
+        if micro_batch is None:
+            return back_to(X, self.kernels)(self._predict(self._inputs(X)))
+        here = self._inputs(X, self._where(X, micro_batch))
+        part = self._size(micro_batch)
+        return outputs_in_parts(self.kernels, self._predict, here, part or here.shape[-2])
 
     def _predict(self, X: Array) -> Array:
         """a of the outputs, for X where the backend has it."""
@@ -119,7 +113,7 @@ class Net(ABC, Generic[P]):
         Y: Array,
         loss: str | Loss | None = None,
         sample_weight: Array | None = None,
-        micro_batch: int | None = None,
+        micro_batch: Part = None,
     ) -> tuple[float, P]:
         """The loss E and its gradient with respect to every parameter.
 
@@ -129,7 +123,7 @@ class Net(ABC, Generic[P]):
             Inputs (m, inputs).
         Y
             Targets (m, outputs); for "cross_entropy" rows of probabilities that sum to 1, or
-            labels (m,), integers from 0.
+            labels (m,), integers from 0. Sums of CuPy's rows are not checked: that would wait.
         loss
             "half_sse", "half_mse", "mse", "cross_entropy" or "binary_cross_entropy". Without
             one: "cross_entropy" after a softmax output, else "half_mse".
@@ -137,7 +131,8 @@ class Net(ABC, Generic[P]):
             w (m,): each sample's error is multiplied by it. The scale stays 1/m.
         micro_batch
             Compute with that many samples at a time, a multiple of 64 (a power of two times 64
-            is fastest): less memory, the same bits on an exact backend.
+            is fastest), or "auto": as many as a GPU has room for. Less memory, and the same bits on
+            an exact backend. NumPy's arrays go to a GPU part by part, and may be larger than it.
 
         Returns
         -------
@@ -148,31 +143,43 @@ class Net(ABC, Generic[P]):
         if sample_weight is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
             flat = np.empty_like(self.parameters)
             return plan.value(self.parameters, X, Y, flat), self._like_parameters(flat)
-        here, chosen, batch = self._given(X, Y, loss, sample_weight)
-        part = self._part() if micro_batch is None else _check_part(micro_batch)
-        error, gradient = self._in_parts(here, batch, chosen, part)
+        here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
+        error, gradient = self._summed(here, batch, chosen, self._size(micro_batch))
         self._is_ready(loss, chosen)
         gradient = back_to(X, self.kernels)(gradient)
         return self._scaled(error, batch, chosen, X), self._like_parameters(gradient)
 
-    def _in_parts(
-        self, X: Array, batch: Batch, loss: Loss, part: int | None
+    def _size(self, micro_batch: Part) -> int | None:
+        """Samples at a time; None for all of them."""
+        if micro_batch == "auto":
+            room = self.kernels.arrays.room()
+            return self._part() if room is None else part_for(room // 2, self._bytes())
+        return self._part() if micro_batch is None else micro_batch
+
+    def _summed(
+        self, X: Array, batch: Batch, loss: Loss, part: int | None, lent: bool = False
     ) -> tuple[Array, Array]:
         """As `_sweep`, `part` samples at a time."""
 
         def sweep(X: Array, batch: Batch) -> tuple[Array, Array]:
             return self._sweep(X, batch, loss)
 
-        if part is None or part >= batch.samples:
-            return self._swept(X, batch, loss)
-        return in_parts(self.kernels, sweep, X, batch, part)
-
-    def _swept(self, X: Array, batch: Batch, loss: Loss, lent: bool = False) -> tuple[Array, Array]:
-        """As `_sweep`, of a batch that is whole."""
-        error, gradient = self._replayed(
-            loss, (X, batch.Y, batch.weights), lambda: self._sweep(X, batch, loss), lent
-        )
+        error, gradient = self._in_parts(loss, sweep, X, batch, part, lent)
         return error, gradient
+
+    def _in_parts(
+        self,
+        what: Hashable,
+        sweep: Sweep,
+        X: Array,
+        batch: Batch,
+        part: int | None,
+        lent: bool = False,
+    ) -> tuple[Array, ...]:
+        """What `sweep` sums over all samples, `part` of them at a time."""
+        if part is not None:
+            return in_parts(self.kernels, sweep, X, batch, part)
+        return self._replayed(what, (X, batch.Y, batch.weights), lambda: sweep(X, batch), lent)
 
     def _replayed(
         self,
@@ -193,21 +200,22 @@ class Net(ABC, Generic[P]):
         Y: Array,
         loss: str | Loss | None = None,
         sample_weight: Array | None = None,
+        micro_batch: Part = None,
     ) -> float:
         """E alone: the forward sweep. Arguments and E as of `value_and_grad`."""
-        here, chosen, batch = self._given(X, Y, loss, sample_weight)
-        E: float = self._scaled(self._error(here, batch, chosen), batch, chosen, X)
+        here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
+
+        def sweep(X: Array, batch: Batch) -> tuple[Array]:
+            return (self._error(X, batch, chosen),)
+
+        part = None if micro_batch is None else self._size(micro_batch)
+        (error,) = self._in_parts(("error", chosen), sweep, here, batch, part)
+        E: float = self._scaled(error, batch, chosen, X)
         return E
 
     def _error(self, X: Array, batch: Batch, loss: Loss) -> Array:
         """sum_i w_i e_i, from a forward sweep."""
-
-        def sweep() -> tuple[Array]:
-            outputs = self._forward_outputs(X)
-            return (equations.sum_of_errors(self.kernels, outputs, batch, loss),)
-
-        (error,) = self._replayed(("error", loss), (X, batch.Y, batch.weights), sweep)
-        return error
+        return equations.sum_of_errors(self.kernels, self._forward_outputs(X), batch, loss)
 
     _losses: tuple[int, ...] = ()
     """The shape of E: that of an ensemble has one for each member."""
@@ -221,48 +229,6 @@ class Net(ABC, Generic[P]):
             E = (k.arrays.to_numpy(error) * self.dtype.type(scale)).reshape(self._losses)
         return E if self._losses else float(E)
 
-    def _inputs(self, X: Array) -> Array:
-        return as_input("X", X, self.dtype, ("m", self.inputs), self.kernels)
-
-    def _given(
-        self, X: Array, Y: Array, loss: str | Loss | None, weights: Array | None
-    ) -> tuple[Array, Loss, Batch]:
-        """X, the loss and the batch: checked, and where the backend computes."""
-        X = self._inputs(X)
-        return X, *self._batch(Y, loss, weights, len(X))
-
-    def _batch(
-        self, Y: Array, loss: str | Loss | None, weights: Array | None, m: int
-    ) -> tuple[Loss, Batch]:
-        chosen = self._loss(loss)
-        targets = as_targets(Y, (m,), self.outputs, self.dtype, chosen, self.kernels)
-        weights = as_weights(weights, (m,), self.dtype, self.kernels)
-        return chosen, Batch(targets, weights, m, self.outputs)
-
-    def _rate(self, learning_rate: Any) -> Any:
-        """eta, checked."""
-        return check_rate("learning_rate", learning_rate, self.dtype)
-
-    def _require_one(self, what: str) -> None:
-        """Raises TypeError if this is an ensemble of nets, where `what` needs one."""
-
-    def _loss(self, loss: str | Loss | None) -> Loss:
-        outputs = self._output_activations
-        if loss is None:
-            loss = "cross_entropy" if outputs[0].rowwise else "half_mse"
-        chosen = loss_named(loss)
-        for g in outputs:
-            if chosen.link and chosen.link != g.name:
-                raise ValueError(
-                    f"loss {chosen.name!r} goes with output={chosen.link!r}, "
-                    f"but this net has output={g.name!r}"
-                )
-            if g.rowwise and chosen.link != g.name:
-                raise ValueError(
-                    f"output={g.name!r} goes with loss 'cross_entropy', got {chosen.name!r}"
-                )
-        return chosen
-
     # ------------------------------------------------------------------------ training
 
     def train_step(
@@ -272,18 +238,23 @@ class Net(ABC, Generic[P]):
         loss: str | Loss | None = None,
         learning_rate: float = 0.1,
         sample_weight: Array | None = None,
+        micro_batch: Part = None,
     ) -> float:
         """One step of gradient descent, w <- w - eta dE/dw.
 
-        Returns E before the step, as `value_and_grad` does.
+        Returns E before the step. Arguments and E as of `value_and_grad`.
         """
         rate = self._rate(learning_rate)
         E: float
-        if sample_weight is None and (plan := self._ready(X, Y, loss)):
+        if sample_weight is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
             E = plan.value(self.parameters, X, Y, None, rate)
             return E
-        here, chosen, batch = self._given(X, Y, loss, sample_weight)
-        error = self._step(here, batch, chosen, rate)
+        here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
+        if micro_batch is None:
+            error = self._step(here, batch, chosen, rate)
+        else:
+            error, gradient = self._summed(here, batch, chosen, self._size(micro_batch))
+            self._descend(gradient, rate)
         self._is_ready(loss, chosen)
         E = self._scaled(error, batch, chosen, X)
         return E
@@ -296,11 +267,7 @@ class Net(ABC, Generic[P]):
 
     def _step(self, X: Array, batch: Batch, loss: Loss, rate: Any) -> Array:
         """w <- w - eta dE/dw. Returns sum_i w_i e_i before the step."""
-        part = self._part()
-        if part is None:
-            error, gradient = self._swept(X, batch, loss, lent=True)
-        else:
-            error, gradient = self._in_parts(X, batch, loss, part)
+        error, gradient = self._summed(X, batch, loss, self._part(), lent=True)
         self._descend(gradient, rate)
         return error
 
@@ -309,9 +276,10 @@ class Net(ABC, Generic[P]):
         found = []
         for start in range(0, batch.samples, steps.size):
             rows = steps.order[start : start + steps.size]  # type: ignore[index]
-            w = None if batch.weights is None else _take(batch.weights, rows)[..., 0]
-            x, y, eta = _take(X, rows), _take(batch.Y, rows), steps.rate
-            found.append(self.train_step(x, y, loss, eta, w))  # type: ignore[arg-type]
+            x, y = X.take(rows, axis=-2), batch.Y.take(rows, axis=-2)
+            w = None if batch.weights is None else batch.weights.take(rows, axis=-2)
+            part = Batch(y, w, x.shape[-2], batch.outputs)
+            found.append(self._scaled(self._step(x, part, loss, steps.rate), part, loss, x))
         return found
 
     def _descend(self, gradient: Array, rate: Any) -> None:
@@ -370,15 +338,3 @@ class Net(ABC, Generic[P]):
 
         net: Self = load(path, backend, cls)
         return net
-
-
-def _check_part(micro_batch: int) -> int:
-    part = check_count("micro_batch", micro_batch)
-    if part % LEAF_SAMPLES:
-        raise ValueError(f"micro_batch must be a multiple of {LEAF_SAMPLES}, got {part}")
-    return part
-
-
-def _take(x: Array, rows: Array) -> Array:
-    """Those samples of x (m, n), or of every member's x (members, m, n)."""
-    return x[rows] if x.ndim == 2 else x[:, rows]

@@ -1,20 +1,46 @@
-"""A batch in parts: the gradient of all of it, bit for bit, in the memory of one part.
+"""A batch in parts: the sums over all of it, bit for bit, in the memory of one part.
 
 A sum over samples is an aligned tree over leaves of 64 consecutive samples. A part that begins
 and ends between leaves is split into aligned blocks, each a node of that tree; nodes of equal
-size that are neighbours become one as soon as both are there.
+size that are neighbours become one as soon as both are there. Parts of NumPy's arrays are brought
+to the backend one after another, so the whole need not have room there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
+import numpy as np
+
+from deltaprop.arrays import back_to, check_count, is_cupy
 from deltaprop.contract import LEAF_SAMPLES, Array, Kernels
 from deltaprop.equations import Batch
 
-Sweep = Callable[[Array, Batch], tuple[Array, Array]]
-"""(X, batch) -> sum_i w_i e_i and the gradient, one flat array: forward and backward."""
+Part = int | Literal["auto"] | None
+"""micro_batch: samples at a time, a multiple of 64; "auto" has as many as there is room for."""
+
+Sweep = Callable[[Array, Batch], tuple[Array, ...]]
+"""(X, batch) -> sums over its samples: the error, the gradient."""
+
+
+def check_part(micro_batch: Part) -> Part:
+    """A multiple of 64, "auto", None; or an error."""
+    if micro_batch is None or micro_batch == "auto":
+        return micro_batch
+    part = check_count("micro_batch", micro_batch)
+    if part % LEAF_SAMPLES:
+        raise ValueError(f"micro_batch must be a multiple of {LEAF_SAMPLES}, got {part}")
+    return part
+
+
+def part_for(room: int, sample: int) -> int:
+    """The most samples, a power of two times 64, for which `room` bytes do at `sample` bytes each.
+
+    At least 64, for which there may be no room.
+    """
+    return LEAF_SAMPLES << max(0, (room // (sample * LEAF_SAMPLES)).bit_length() - 1)
 
 
 @dataclass
@@ -23,8 +49,7 @@ class Node:
 
     start: int
     size: int
-    error: Array
-    gradient: Array
+    sums: tuple[Array, ...]
 
 
 def blocks(leaves: int, part: int) -> Iterator[tuple[int, int]]:
@@ -38,25 +63,42 @@ def blocks(leaves: int, part: int) -> Iterator[tuple[int, int]]:
         start += size
 
 
-def in_parts(k: Kernels, sweep: Sweep, X: Array, batch: Batch, part: int) -> tuple[Array, Array]:
+def in_parts(k: Kernels, sweep: Sweep, X: Array, batch: Batch, part: int) -> tuple[Array, ...]:
     """As `sweep` of the whole batch, with at most `part` samples at a time, a multiple of 64.
 
     Arrays may have an axis of members before that of samples.
     """
-    samples = X.shape[-2]
-    if part >= samples:
-        return sweep(X, batch)
+    if part >= X.shape[-2]:
+        return sweep(*brought(k, X, batch))
     nodes: list[Node] = []
-    for start, size in blocks(-(-samples // LEAF_SAMPLES), part // LEAF_SAMPLES):
+    for start, size in blocks(-(-X.shape[-2] // LEAF_SAMPLES), part // LEAF_SAMPLES):
         rows = slice(start * LEAF_SAMPLES, (start + size) * LEAF_SAMPLES)
-        weights = None if batch.weights is None else batch.weights[..., rows, :]
-        rows_of_batch = replace(batch, Y=batch.Y[..., rows, :], weights=weights)
-        nodes.append(Node(start, size, *sweep(X[..., rows, :], rows_of_batch)))
+        nodes.append(Node(start, size, sweep(*brought(k, X, batch, rows))))
         while len(nodes) > 1 and _are_siblings(*nodes[-2:]):
             _merge(k, nodes)
     while len(nodes) > 1:
         _merge(k, nodes)
-    return nodes[0].error, nodes[0].gradient
+    return nodes[0].sums
+
+
+def outputs_in_parts(k: Kernels, outputs: Callable[[Array], Array], X: Array, part: int) -> Array:
+    """As `outputs` of all of X, with at most `part` samples at a time; in X's kind of array."""
+    back, m = back_to(X, k), X.shape[-2]
+    first = back(outputs(k.arrays.asarray(X[..., :part, :])))
+    empty = k.arrays.empty if is_cupy(X) else np.empty
+    found = empty((*first.shape[:-2], m, first.shape[-1]), first.dtype)
+    found[..., :part, :] = first
+    for start in range(part, m, part):
+        rows = slice(start, start + part)
+        found[..., rows, :] = back(outputs(k.arrays.asarray(X[..., rows, :])))
+    return found
+
+
+def brought(k: Kernels, X: Array, batch: Batch, rows: slice = slice(None)) -> tuple[Array, Batch]:
+    """Those samples where the backend computes."""
+    here = k.arrays.asarray
+    weights = None if batch.weights is None else here(batch.weights[..., rows, :])
+    return here(X[..., rows, :]), replace(batch, Y=here(batch.Y[..., rows, :]), weights=weights)
 
 
 def _are_siblings(left: Node, right: Node) -> bool:
@@ -66,6 +108,6 @@ def _are_siblings(left: Node, right: Node) -> bool:
 def _merge(k: Kernels, nodes: list[Node]) -> None:
     right = nodes.pop()
     left = nodes[-1]
-    k.add(left.error.reshape(-1), right.error.reshape(-1))
-    k.add(left.gradient.reshape(-1), right.gradient.reshape(-1))
+    for x, y in zip(left.sums, right.sums):
+        k.add(x.reshape(-1), y.reshape(-1))
     left.size += right.size

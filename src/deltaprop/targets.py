@@ -23,7 +23,7 @@ def as_targets(
         host = Y.get() if is_cupy(Y) else Y
         return k.arrays.asarray(one_hot(host, rows, n, dtype))
     targets = as_input("Y", Y, dtype, (*rows, n), k)
-    if loss.link == "softmax":
+    if loss.link == "softmax" and not is_cupy(Y):  # there it would wait for the GPU
         check_probabilities(Y)
     return targets
 

@@ -68,11 +68,16 @@ def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
+def _room() -> int:
+    """Bytes of the GPU that are free, those that CuPy's pool holds included."""
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    return int(free + cupy.get_default_memory_pool().free_bytes())
+
+
 def _no_room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceMemoryError:
     """Says what was wanted and is free."""
-    free, total = cupy.cuda.runtime.memGetInfo()
-    free += cupy.get_default_memory_pool().free_bytes()
-    wanted, free, total = (f"{n / 1e6:,.1f} MB" for n in (_bytes(shape, dtype), free, total))
+    sizes = _bytes(shape, dtype), _room(), cupy.cuda.runtime.memGetInfo()[1]
+    wanted, free, total = (f"{n / 1e6:,.1f} MB" for n in sizes)
     return DeviceMemoryError(
         f"no room on GPU {cupy.cuda.Device().id} for {shape} of {dtype}: {wanted} wanted, "
         f"{free} of {total} free; micro_batch= needs less, with the same bits"
@@ -145,6 +150,9 @@ class CupyDevice:
             raise self._launched.failed(error) from error
         self._launched.forget()
         return there
+
+    def room(self) -> int:
+        return _room()
 
     def launch(
         self,

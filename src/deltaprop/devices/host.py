@@ -103,6 +103,9 @@ class HostDevice:
     def to_numpy(self, x: np.ndarray) -> np.ndarray:
         return x.copy()
 
+    def room(self) -> None:
+        """All that the machine gives."""
+
     def launch(
         self,
         unit: Unit,
