@@ -2,11 +2,17 @@
 // blocks, shared memory and __syncthreads work. One launch runs at a time.
 #pragma once
 
-#include <math.h>
-
-#include <utility>
-
 #define HOST
+
+// No header of the system is read: that would take longer than to compile a kernel.
+extern "C" {
+float fabsf(float) noexcept;
+double fabs(double) noexcept;
+float copysignf(float, float) noexcept;
+double copysign(double, double) noexcept;
+float rintf(float) noexcept;
+double rint(double) noexcept;
+}
 
 struct dim3 {
     unsigned x, y, z;
@@ -55,11 +61,8 @@ template <auto kernel>
 struct Thread;
 template <class... A, void (*kernel)(A...)>
 struct Thread<kernel> {
-    static void run(void** args) { unpack(args, std::index_sequence_for<A...>{}); }
-    template <std::size_t... I>
-    static void unpack(void** args, std::index_sequence<I...>) {
-        kernel(*static_cast<A*>(args[I])...);
-    }
+    explicit Thread(A... args) { kernel(args...); }
+    static void run(void** args) { Thread{*static_cast<A*>(*args++)...}; }  // braces: in order
 };
 
 }  // namespace deltaprop
