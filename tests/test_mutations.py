@@ -6,6 +6,7 @@ line of the CUDA sources. A check that still passes then would be worth nothing.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from deltaprop.contract import Kernels
 from deltaprop.devices import cache as disk
 from deltaprop.devices import host
 from deltaprop.devices.host import HostDevice
+from deltaprop.devices.unit import Unit
 from graphs import two_paths
 from kernels.helpers import hostile
 from tasks import use
@@ -238,14 +240,31 @@ LINES = [
 
 @pytest.fixture
 def kernels_copy(tmp_path, monkeypatch):
-    """A copy of the CUDA sources that cuda-host compiles from, and a cache for it alone."""
-    folder = tmp_path / "kernels"
-    shutil.copytree(disk.kernels_folder(), folder)
-    monkeypatch.setenv("DELTAPROP_CACHE", str(tmp_path / "cache"))
-    for module in (disk, host):
-        monkeypatch.setattr(module, "kernels_folder", lambda: folder)
-    monkeypatch.setattr(disk, "_sources", disk._sources.__wrapped__)
-    monkeypatch.setattr(host, "_entry", cache(host._entry.__wrapped__))
+    """A copy of the CUDA sources. Units with a file that differs there are compiled from it, into
+    a cache for them alone; the others are those of the sources themselves.
+    """
+    folder, sources, usual = tmp_path / "kernels", disk.kernels_folder(), host._entry
+    shutil.copytree(sources, folder)
+    host._runtime()
+
+    def differs(name: str) -> bool:
+        text = (folder / name).read_text(encoding="utf-8")
+        if text != (sources / name).read_text(encoding="utf-8"):
+            return True
+        return any(differs(included) for included in re.findall(r'^#include "(.+)"', text, re.M))
+
+    @cache
+    def entry(unit: Unit) -> Any:
+        if not any(differs(name) for name in ("scalar.cuh", f"{unit.kernel}.cu")):
+            return usual(unit)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DELTAPROP_CACHE", str(tmp_path / "cache"))
+            for module in (disk, host):
+                patch.setattr(module, "kernels_folder", lambda: folder)
+            patch.setattr(disk, "_sources", disk._sources.__wrapped__)
+            return usual.__wrapped__(unit)
+
+    monkeypatch.setattr(host, "_entry", entry)
     return folder
 
 
@@ -269,9 +288,11 @@ def test_a_mistake_in_a_cuda_source_is_caught(file, text, other, check, kernels_
 
 
 @needs_compiler
-def test_the_copy_of_the_cuda_sources_is_what_runs(kernels_copy):
-    """Unchanged it passes; empty it does not compile."""
+def test_the_copy_of_the_cuda_sources_is_what_runs(kernels_copy, tmp_path):
+    """With other words of comment it passes; empty it does not compile."""
+    change_line(kernels_copy / "whole_sweep.cu", "\n//", "\n// of the copy:")
     assert crosscheck("cuda-host")
+    assert {path.name.partition("-")[0] for path in tmp_path.glob("cache/*.so")} == {"whole_sweep"}
     (kernels_copy / "whole_sweep.cu").write_text("")
     host._entry.cache_clear()
     with pytest.raises(RuntimeError, match="whole_sweep"):
