@@ -1,6 +1,7 @@
 """The machine code of the ordered product: its inner loop multiplies and does little else.
 
-Disassembled by NVIDIA's nvdisasm, from the package nvidia-cuda-nvdisasm or a CUDA toolkit.
+Disassembled by NVIDIA's nvdisasm, from the package nvidia-cuda-nvdisasm or a CUDA toolkit. By its
+name this file stands beside test_cuda_sources.py, so that one process compiles for both.
 """
 
 from __future__ import annotations
