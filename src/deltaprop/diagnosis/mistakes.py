@@ -16,7 +16,7 @@ A mistake of form spoils one gradient, a factor any of them:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -69,8 +69,8 @@ class Task(Asked):
     layers: Sequence[Layer]
 
     @cached_property
-    def trace(self) -> tuple[list[Rounded], list[Rounded]]:
-        """z and a of the right forward sweep."""
+    def seen(self) -> Seen:
+        """The right forward sweep."""
         return forward(self, RIGHT.z_bias)
 
     @property
@@ -97,6 +97,10 @@ class Task(Asked):
     def biased(self) -> bool:
         """Whether there are biases."""
         return self.layers[0].b is not None
+
+
+Slope = Callable[[Activation, Rounded, Rounded], Rounded]
+"""g' from g, z and a."""
 
 
 def slope_at_z(g: Activation, z: Rounded, a: Rounded) -> Rounded:
@@ -132,12 +136,27 @@ class Equations:
     z_bias: Callable[[Any], Any] = lambda b: b
     output: Callable[[Asked, Rounded], Rounded] = by_residual
     link: Callable[[Rounded, Rounded], Rounded] = lambda r, a: r
-    slope: Callable[[Activation, Rounded, Rounded], Rounded] = slope_at_z
+    slope: Slope = slope_at_z
     delta: Callable[[Rounded, Rounded], Rounded] = lambda e, slope: e * slope
     down: Callable[[Rounded, Rounded, Rounded], Rounded] = lambda delta, W, a: delta @ W
 
 
 RIGHT = Equations()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A forward sweep: z and a of every layer; z[0] and a[0] are X. Most mistakes share slopes."""
+
+    z: list[Rounded]
+    a: list[Rounded]
+    slopes: dict[tuple[Slope, int], Rounded] = field(default_factory=dict)
+
+    def slope(self, rule: Slope, g: Activation, l: int) -> Rounded:
+        """What stands for g'(z) of the layer whose z is z[l]."""
+        if (rule, l) not in self.slopes:
+            self.slopes[rule, l] = rule(g, self.z[l], self.a[l])
+        return self.slopes[rule, l]
 
 
 @dataclass(frozen=True)
@@ -152,7 +171,8 @@ class Swept:
 def sweep(task: Task, equations: Sequence[Equations]) -> list[Swept]:
     """The sweeps by these equations, one set for each layer: right or mistaken."""
     z_bias = equations[task.top].z_bias
-    z, a = task.trace if z_bias is RIGHT.z_bias else forward(task, z_bias)
+    seen = task.seen if z_bias is RIGHT.z_bias else forward(task, z_bias)
+    a = seen.a
     e = equations[task.top].output(task, a[-1])
     swept: list[Swept] = []
     for l in reversed(range(len(task.layers))):
@@ -160,18 +180,18 @@ def sweep(task: Task, equations: Sequence[Equations]) -> list[Swept]:
         if l == task.top and task.loss.link:
             delta = equations[l].link(e, a[l + 1])
         else:
-            delta = equations[l].delta(e, equations[l].slope(g, z[l + 1], a[l + 1]))
-        swept.insert(0, Swept(delta, a[l], z[l]))
+            delta = equations[l].delta(e, seen.slope(equations[l].slope, g, l + 1))
+        swept.insert(0, Swept(delta, a[l], seen.z[l]))
         if l > 0:
             e = equations[l - 1].down(delta, exact(W, task.u), a[l])
     return swept
 
 
-def forward(task: Task, z_bias: Callable[[Any], Any]) -> tuple[list[Rounded], list[Rounded]]:
-    """z and a of every layer; z[0] and a[0] are X."""
+def forward(task: Task, z_bias: Callable[[Any], Any]) -> Seen:
+    """The forward sweep with what z_bias makes of each b."""
     layers = [Layer(W, z_bias(b), g) for W, b, g in task.layers]
     a, da, z, dz = bounds.forward(layers, task.X, task.u)
-    return (
+    return Seen(
         [Rounded(x, dx, task.u) for x, dx in zip(z, dz)],
         [Rounded(x, dx, task.u) for x, dx in zip(a, da)],
     )

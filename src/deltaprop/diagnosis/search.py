@@ -6,6 +6,7 @@ less. Of the explanations that fit the most parameters those of the fewest mista
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -88,7 +89,7 @@ def factors(task: Asked) -> dict[Parts, float]:
     sets: dict[Parts, float] = {}
     for chosen in product(*((None, *group) for group in FACTORS)):
         parts: Parts = frozenset(factor for factor in chosen if factor is not None)
-        sets[parts] = float(np.prod([f.value(m, n, total) for f in chosen if f is not None]))
+        sets[parts] = float(math.prod(f.value(m, n, total) for f in chosen if f is not None))
 
     def same(value: float) -> str:
         return f"{value:.12g}"  # m (1/m) may not be 1 to the last bit
@@ -158,6 +159,7 @@ class Search:
     def __init__(self, task: Task, given: Given) -> None:
         self.task, self.given = task, given
         self.factors = factors(task)
+        self.values = np.array(list(self.factors.values()))
         self.right = self._swept(None)
         self.right_names = [name for name in given if self._is_right(name)]
 
@@ -218,7 +220,7 @@ class Search:
     def _scales(self, given: np.ndarray, wanted: Rounded) -> Iterator[Parts]:
         """The mistaken factors between the two; all of them are tried on the largest element."""
         i = np.argmax(np.abs(wanted.x))
-        c = np.array(list(self.factors.values()))
+        c = self.values
         scaled = Rounded(c * wanted.x.flat[i], np.abs(c) * wanted.dx.flat[i], wanted.u)
         near = over_bound(given.flat[i], scaled) <= 1
         for (parts, value), fits in zip(self.factors.items(), near):

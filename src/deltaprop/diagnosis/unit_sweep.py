@@ -10,7 +10,7 @@ the sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,12 +19,10 @@ import numpy as np
 from deltaprop import bounds
 from deltaprop.activations import Activation
 from deltaprop.backends import numpy as blas
-from deltaprop.diagnosis.mistakes import RIGHT, Asked, Equations
+from deltaprop.diagnosis.mistakes import RIGHT, Asked, Equations, Slope
 from deltaprop.diagnosis.rounded import Rounded, exact
 from deltaprop.graphs.topology import Topology
 from deltaprop.units import Wiring
-
-Slope = Callable[[Activation, Rounded, Rounded], Rounded]
 
 
 @dataclass(frozen=True)
