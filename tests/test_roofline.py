@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cuda_roofline import ROOFLINE, instructions, page, table
+from cuda_roofline import ROOFLINE, page
 from deltaprop.activations import ACTIVATIONS
 from deltaprop.devices.cache import kernels_folder
+from deltaprop.roofline import instructions, table
 
 
 def test_the_page_is_current():

@@ -38,10 +38,11 @@ graphs.unit_arrays graphs.exchange graph graphs.convert graphs.genomes training 
 explain.paths explain.text explain.latex explain
 diagnosis.rounded diagnosis.given diagnosis.mistakes diagnosis.search diagnosis.verdicts
 diagnosis.unit_sweep diagnosis.unit_mistakes diagnosis.unit_search diagnosis.unit_diagnosis
-diagnosis digests ahead ops plot.layout plot.drawing plot data bench
-peers.case peers.by_hand peers.frameworks peers.scikit peers.rivals peers.answers peers.rounds
-peers.machine peers.peak peers.figures peers.picture peers
-__init__ cli_options cli_samples cli_explain cli_plot cli_warmup cli_bench cli
+diagnosis digests ahead ops plot.layout plot.drawing plot data bench roofline
+ceilings.clock ceilings.limits ceilings.calls ceilings.figures ceilings
+peers.case peers.by_hand peers.by_torch peers.by_jax peers.scikit peers.rivals peers.answers
+peers.rounds peers.machine peers.peak peers.allowance peers.figures peers.picture peers
+__init__ cli_options cli_samples cli_explain cli_plot cli_warmup cli_kernels cli_bench cli
 """
 ORDER = IN_ORDER.split()
 

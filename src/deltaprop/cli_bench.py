@@ -1,7 +1,11 @@
-"""The commands that measure: deltaprop bench, and with --peers beside other libraries."""
+"""The command that measures: deltaprop bench; with --peers beside other libraries, with --kernels
+beside the machine's ceilings.
+"""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +14,7 @@ import click
 
 from deltaprop.backends import BACKENDS, backends, resolve
 from deltaprop.bench import bench as timings
+from deltaprop.cli_kernels import kernels as kernels_command
 from deltaprop.cli_options import BACKEND, DTYPE, in_a_folder
 
 if TYPE_CHECKING:
@@ -29,6 +34,13 @@ def _file(name: str, text: str) -> Callable[[T], T]:
 @click.option("--seconds", default=1.0, show_default=True, help="For each net.")
 @click.option("--largest", default=1e12, show_default=True, help="Operations of the largest net.")
 @click.option("--peers", is_flag=True, help="A training step, beside NumPy, PyTorch, JAX, ...")
+@click.option("--kernels", is_flag=True, help="Every kernel, beside what the machine can do.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(0),
+    help="Seconds for all of it with --peers or --kernels; what is not reached is named.",
+)
+@_file("--out", "Where the figures go, as JSON, with --peers or --kernels.")
 @click.option("--sweep", is_flag=True, help="Widths 1 to 4096 and batches 1 to 100,000 instead.")
 @click.option("--inference", is_flag=True, help="A prediction in place of a training step.")
 @click.option(
@@ -42,23 +54,42 @@ def _file(name: str, text: str) -> Callable[[T], T]:
     help="cross_entropy has softmax outputs.  [half_mse]",
 )
 @click.option("--threads", type=click.IntRange(1), help="So many threads and processors for all.")
-@_file("--out", "Where the figures go, as JSON.")
 @_file("--plot", "Where the picture goes: speed against size.")
 def bench(
-    names: tuple[str, ...], dtype: str, seconds: float, largest: float, **options: Any
+    names: tuple[str, ...],
+    dtype: str,
+    seconds: float,
+    largest: float,
+    peers: bool,
+    kernels: bool,
+    budget: float | None,
+    out: str | None,
+    **options: Any,
 ) -> None:
     """Time a gradient on nets from tiny to large, on every backend here.
 
     With --peers, time a training step (forward, backward, update) beside every library that is
-    installed: each is checked against float64 first, then they run in turns in one process.
-    The options below --peers go with it.
+    installed, on the GPU with --backend cuda: each is checked against float64 first, then they
+    run in turns in one process. With --kernels, time every kernel of one backend. The options
+    below --sweep go with --peers.
     """
-    if options.pop("peers"):
-        return _peers(names, dtype, seconds, largest, **options)
-    for name, value in options.items():
-        if value:
-            raise click.UsageError(f"--{name} goes with --peers")
-    _backends(names, dtype, seconds, largest)
+    if peers and kernels:
+        raise click.UsageError("--peers and --kernels are two commands")
+    if not peers:
+        for name, value in options.items():
+            if value:
+                raise click.UsageError(f"--{name} goes with --peers")
+    if not peers and not kernels:
+        for name, given in (("budget", budget), ("out", out)):
+            if given is not None:
+                raise click.UsageError(f"--{name} goes with --peers or --kernels")
+        return _backends(names, dtype, seconds, largest)
+    if len(names) > 1:
+        raise click.UsageError(f"{'--peers' if peers else '--kernels'} measures one backend")
+    backend = resolve(names[0] if names else "cpu")
+    if kernels:
+        return kernels_command(backend, dtype, largest, budget, out)
+    _peers(backend, dtype, seconds, largest, budget, out, **options)
 
 
 def _backends(names: tuple[str, ...], dtype: str, seconds: float, largest: float) -> None:
@@ -76,30 +107,31 @@ def _backends(names: tuple[str, ...], dtype: str, seconds: float, largest: float
 
 
 def _peers(
-    names: tuple[str, ...],
+    backend: str,
     dtype: str,
     seconds: float,
     largest: float,
+    budget: float | None,
+    out: str | None,
     activation: str | None,
     loss: str | None,
     inference: bool,
     sweep: bool,
     threads: int | None,
-    out: str | None,
     plot: str | None,
 ) -> None:
     from deltaprop.peers import case, machine
+    from deltaprop.peers.rivals import device_of
 
-    if len(names) > 1:
-        raise click.UsageError("--peers compares one backend")
-    backend = resolve(names[0] if names else "cpu")
-    kind = case.like(activation or "logistic", loss or "half_mse", dtype, inference)
+    where = device_of(backend)
+    kind = case.like(activation or "logistic", loss or "half_mse", dtype, inference, where)
     if threads is not None and not machine.limited_to(threads):
         return _again(threads)
     cases = [c for c in (case.sweep if sweep else case.table)(kind) if c.operations <= largest]
     if not cases:
         raise click.UsageError(f"no net has {largest:g} operations or fewer")
-    _measure(cases, backend, seconds, "sweep" if sweep else "table", out, plot)
+    end = time.perf_counter() + (math.inf if budget is None else budget)
+    _measure(cases, backend, seconds, end, "sweep" if sweep else "table", out, plot)
 
 
 def _again(threads: int) -> None:
@@ -122,33 +154,62 @@ def _again(threads: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
+COMPILING = 0.4
+"""Of the seconds that a run has: what those that compile for long may take together."""
+
+
 def _measure(
-    cases: Sequence[Case], backend: str, budget: float, kind: str, out: str | None, plot: str | None
+    cases: Sequence[Case],
+    backend: str,
+    seconds: float,
+    end: float,
+    kind: str,
+    out: str | None,
+    plot: str | None,
 ) -> None:
     """Figures are written after each case: a long run that is stopped leaves what it has."""
-    from deltaprop.peers import figures, peak, picture, rivals
+    from deltaprop.peers import allowance, figures, picture, rivals
 
     first = cases[0]
+    compiling = allowance.Allowance(COMPILING * (end - time.perf_counter()))
     names = rivals.OF_SWEEPS if kind == "sweep" else rivals.EVERYBODY
     everyone = rivals.taking_part(backend, names)
-    found = figures.Figures(kind, peak.peak_gflops(first.dtype), budget)
+    found = figures.Figures(kind, _peak(backend, first.dtype), seconds, first.device)
     what = "a prediction" if first.inference else f"a training step, {first.loss}"
+    most = "fma in registers" if first.device == "cpu" else "cuBLAS's products"
     click.echo(
         f"{what}, {first.activation}, {first.dtype}: medians, in turns; deltaprop on {backend!r}\n"
-        f"threads: {found.threads}; fma in registers: {found.peak_gflops:.0f} GFLOP/s\n"
+        f"threads: {found.threads}; {most}: {found.peak_gflops:.0f} GFLOP/s\n"
     )
     for case in cases:
-        try:
-            row = figures.measure(case, budget, everyone)
-        except figures.WrongAnswerError as error:
-            raise click.ClickException(str(error)) from error
+        if time.perf_counter() > end:
+            found.not_reached.append(case.name)
+            continue
+        row = figures.measure(case, seconds, everyone, compiling)
         found.rows.append(row)
         click.echo("\n".join([*figures.lines(row, found.peak_gflops), ""]))
         if out:
             found.write(Path(out))
-    click.echo("\n".join(figures.summary(found.rows, found.peak_gflops)))
+    if out:
+        found.write(Path(out))
+    click.echo("\n".join(figures.summary(found)))
     if plot:
         try:
             picture.save(found.as_json(), Path(plot))
         except ImportError as error:
             raise click.ClickException(str(error)) from error
+    if found.failures:
+        raise click.ClickException("; ".join(found.failures))
+
+
+def _peak(backend: str, dtype: str) -> float:
+    """GFLOP/s: of fused multiply-adds in registers, on a GPU of its library's products."""
+    from deltaprop.backends import load
+    from deltaprop.ceilings import limits
+    from deltaprop.ceilings.clock import clock_of
+    from deltaprop.peers import peak
+
+    if backend != "cuda":
+        return peak.peak_gflops(dtype)
+    k = load(backend)
+    return limits.measure(k, clock_of(k), dtype).flops / 1e9

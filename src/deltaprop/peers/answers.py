@@ -7,6 +7,10 @@ rounding puts on the other side of 0 changes a unit's whole slope, and rightly s
 
 The learning rate of the check is huge, so that a step w - eta dE/dw is nothing but its gradient,
 however small that is.
+
+A batch of m repeats its first s samples q times, and then its first r: m = q s + r. So with E a
+mean, m dE/dw = q s dE_s/dw + r dE_r/dw, and as a bound on the rounding of a sum is proportional to
+the number of its terms, q B_s + B_r bounds it. That is what makes large batches cheap to check.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import numpy as np
 from deltaprop.bounds import forward
 from deltaprop.check import error_bounds
 from deltaprop.equations import Layer
-from deltaprop.peers.case import Case, Task
+from deltaprop.peers.case import DISTINCT, Case, Task
 
 VISIBLE = 2.0**40
 """The learning rate of a step that is checked."""
@@ -79,18 +83,26 @@ def _step(task: Task) -> Expected:
     net, case = task.net, task.case
     u = float(np.finfo(case.dtype).eps) / 2
     wide = net.to("numpy", "float64")
-    _, gradient = wide.value_and_grad(
-        task.X.astype(np.float64), task.Y.astype(np.float64), case.loss
-    )
     begin = np.array(wide.parameters)
-    wanted = begin - task.rate * gradient.flat
-    off = error_bounds(net, task.X, task.Y, case.loss, None).flat
-    bounds = task.rate * (off + 2 * u * np.abs(gradient.flat)) + 2 * u * np.abs(wanted)
+    gradient, off = np.zeros_like(begin), np.zeros_like(begin)
+    for times, samples in _parts(case.m):
+        X, Y = task.X[:samples], task.Y[:samples]
+        _, part = wide.value_and_grad(X.astype(np.float64), Y.astype(np.float64), case.loss)
+        gradient += times * samples / case.m * part.flat
+        off += times * error_bounds(net, X, Y, case.loss, None).flat
+    wanted = begin - task.rate * gradient
+    bounds = task.rate * (off + 2 * u * np.abs(gradient)) + 2 * u * np.abs(wanted)
     starts, at = [], 0
-    for name, x in gradient.named():
+    for name, x in part.named():
         starts.append((name, at))
         at += x.size
     return Expected(case, wanted, _twice(case, bounds), begin, (*starts, ("", at)))
+
+
+def _parts(m: int) -> list[tuple[int, int]]:
+    """A batch of m samples: how often it has its first so many."""
+    times, rest = divmod(m, DISTINCT)
+    return [(n, samples) for n, samples in ((times, DISTINCT), (1, rest)) if n and samples]
 
 
 def _outputs(task: Task) -> Expected:
@@ -99,8 +111,9 @@ def _outputs(task: Task) -> Expected:
     layers = [Layer(W, b, g) for W, b, g in wide.layers]
     u = float(np.finfo(task.case.dtype).eps) / 2
     with np.errstate(all="ignore"):
-        a, da, _, _ = forward(layers, task.X.astype(np.float64), u)
-    wanted, bounds = a[-1].reshape(-1), da[-1].reshape(-1)
+        a, da, _, _ = forward(layers, task.X[:DISTINCT].astype(np.float64), u)
+    shape = task.case.m, task.case.sizes[-1]
+    wanted, bounds = (np.resize(x, shape).reshape(-1) for x in (a[-1], da[-1]))
     arrays = (("the array", 0), ("", wanted.size))
     return Expected(task.case, wanted, _twice(task.case, bounds), np.zeros_like(wanted), arrays)
 

@@ -21,14 +21,17 @@ class Runner:
     """A call that is timed, and its result in numbers.
 
     run
-        One training step, or one prediction; done when it returns.
+        One training step, or one prediction; what a GPU does of it may end later.
     answer
         Of what `run` returned: after a step all parameters, laid out as an `MLP` has them; else
         the outputs (m, n).
+    finish
+        Waits until everything is done that was begun; nothing where `run` itself does.
     """
 
     run: Callable[[], Any]
     answer: Callable[[Any], Array]
+    finish: Callable[[], Any] = lambda: None
 
 
 def flat(layers: Iterable[tuple[Any, Any]]) -> Array:
@@ -37,13 +40,25 @@ def flat(layers: Iterable[tuple[Any, Any]]) -> Array:
 
 
 def deltaprop(task: Task, backend: str = "cpu") -> Runner:
-    net, X, Y, loss = task.net.to(backend), task.X, task.Y, task.case.loss
+    """X and Y are where the backend computes before it begins."""
+    net, loss = task.net.to(backend), task.case.loss
+    here = net.kernels.arrays
+    X, Y = here.asarray(task.X), here.asarray(task.Y)
     if task.case.inference:
-        return Runner(lambda: net.predict(X), np.asarray)
+        return Runner(lambda: net.predict(X), here.to_numpy, _finish(net.backend))
     return Runner(
         lambda: net.train_step(X, Y, loss=loss, learning_rate=task.rate),
-        lambda _: np.array(net.parameters),
+        lambda _: np.array(here.to_numpy(net.parameters)),
+        _finish(net.backend),
     )
+
+
+def _finish(backend: str) -> Callable[[], Any]:
+    if backend != "cuda":
+        return lambda: None
+    import cupy
+
+    return lambda: cupy.cuda.get_current_stream().synchronize()
 
 
 def logistic(z: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +24,19 @@ GOALS: dict[tuple[tuple[int, ...], int], float] = {
 }
 """Our time over the best rival's that is aimed at, for a step of a logistic net in float32."""
 
+GPU_GOALS = ((128, 0.5), (1024, 0.8))
+"""The same on a GPU, for nets whose widest layer has at most so many units; 1 for wider ones."""
+
+DEEP, WIDER = (3, 64, 64, 64, 64, 1), (16, 128, 128, 128, 4)
+GPU_NETS: tuple[tuple[tuple[int, ...], int], ...] = (
+    *((DEEP, 65_536), ((784, 256, 10), 128), ((1024,) * 5, 1024), ((2048,) * 4, 256)),
+    *(((64,) * 17, 256), ((64, 64, 64, 10), 32), ((16, 32, 32, 4), 32), ((2, 3, 1), 4)),
+    *((WIDER, 65_536), (DEEP, 1 << 20), ((4096,) * 4, 4096), (DEEP, 1 << 10), (DEEP, 1 << 14)),
+    *((WIDER, 1 << 20), ((256,) * 4, 4096), ((512,) * 4, 4096), ((2048,) * 4, 2048)),
+    *((WIDER, 1 << 10), (WIDER, 1 << 14), (DEEP, 1 << 17), (DEEP, 1 << 21)),
+)
+"""The nets of `deltaprop bench` and more, the most telling ones first: time may run out."""
+
 ACTIVATIONS = ("logistic", "tanh", "relu", "identity")
 LOSSES = ("half_mse", "cross_entropy")
 
@@ -40,10 +54,19 @@ BATCHES = (
 BATCHES_WIDTH = 64
 SWEEP_LAYERS = 3
 
+DISTINCT = 1021
+"""Samples of a batch that differ: a larger one repeats them, so that it is checked by them alone.
+
+A prime: what a block of samples confuses with another one's is not the same again.
+"""
+
 
 @dataclass(frozen=True)
 class Case:
-    """A training step, or with `inference` the outputs alone, of a net for a batch of m."""
+    """A training step, or with `inference` the outputs alone, of a net for a batch of m.
+
+    `device` is where everybody computes and has all arrays: "cpu" or "cuda".
+    """
 
     sizes: tuple[int, ...]
     m: int
@@ -52,6 +75,7 @@ class Case:
     loss: str = "half_mse"
     dtype: str = "float32"
     inference: bool = False
+    device: str = "cpu"
 
     @property
     def net(self) -> str:
@@ -74,21 +98,24 @@ class Case:
     @property
     def goal(self) -> float | None:
         """Our time over the best rival's that is aimed at; None where nothing is promised."""
-        plain = self == Case(self.sizes, self.m)
-        return GOALS.get((self.sizes, self.m)) if plain else None
+        if self != Case(self.sizes, self.m, device=self.device):
+            return None
+        if self.device == "cpu":
+            return GOALS.get((self.sizes, self.m))
+        return next((goal for width, goal in GPU_GOALS if max(self.sizes) <= width), 1.0)
 
 
-def like(activation: str, loss: str, dtype: str, inference: bool) -> Case:
+def like(activation: str, loss: str, dtype: str, inference: bool, device: str = "cpu") -> Case:
     """A case of that kind: its output is softmax for cross_entropy, and logistic or identity."""
     output = "logistic" if activation == "logistic" else "identity"
     if loss == "cross_entropy":
         output = "softmax"
-    return Case((1, 1), 1, activation, output, loss, dtype, inference)
+    return Case((1, 1), 1, activation, output, loss, dtype, inference, device)
 
 
 def table(kind: Case) -> Iterator[Case]:
-    """The nets of `deltaprop bench`; a single output has no cross-entropy."""
-    for sizes, m in NETS:
+    """The nets of `deltaprop bench`, on a GPU more; a single output has no cross-entropy."""
+    for sizes, m in NETS if kind.device == "cpu" else GPU_NETS:
         if kind.output != "softmax" or sizes[-1] > 1:
             yield replace(kind, sizes=sizes, m=m)
 
@@ -116,17 +143,8 @@ class Task:
 
     @staticmethod
     def of(case: Case, rate: float) -> Task:
-        """The same numbers whenever it is called."""
-        random = np.random.default_rng(0)
-        net = MLP(case.sizes, case.activation, case.output, dtype=case.dtype, backend="numpy")
-        X = random.standard_normal((case.m, case.sizes[0])).astype(case.dtype)
-        if case.output == "softmax":
-            Y = np.eye(case.sizes[-1], dtype=case.dtype)[
-                random.integers(case.sizes[-1], size=case.m)
-            ]
-        else:
-            Y = random.random((case.m, case.sizes[-1])).astype(case.dtype)
-        return Task(case, net, X, Y, rate)
+        """The same numbers whenever it is called, in the same arrays."""
+        return Task(case, *_numbers(case), rate)
 
     @property
     def labels(self) -> np.ndarray:
@@ -139,3 +157,22 @@ class Task:
         return [
             (layer.W.copy(), layer.b.copy()) for layer in self.net.layers if layer.b is not None
         ]
+
+
+@lru_cache(2)
+def _numbers(case: Case) -> tuple[MLP, np.ndarray, np.ndarray]:
+    """A net, X and Y; nobody changes them."""
+    random = np.random.default_rng(0)
+    net = MLP(case.sizes, case.activation, case.output, dtype=case.dtype, backend="numpy")
+    m = min(case.m, DISTINCT)
+    X = random.standard_normal((m, case.sizes[0])).astype(case.dtype)
+    if case.output == "softmax":
+        Y = np.eye(case.sizes[-1], dtype=case.dtype)[random.integers(case.sizes[-1], size=m)]
+    else:
+        Y = random.random((m, case.sizes[-1])).astype(case.dtype)
+    return net, _repeated(X, case.m), _repeated(Y, case.m)
+
+
+def _repeated(rows: np.ndarray, m: int) -> np.ndarray:
+    """m rows: these again and again."""
+    return rows if m == len(rows) else np.resize(rows, (m, rows.shape[1]))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deltaprop.peers.allowance import Allowance
 from deltaprop.peers.answers import VISIBLE, Expected, WrongAnswerError
+from deltaprop.peers.by_hand import Runner
 from deltaprop.peers.case import Case, Task
-from deltaprop.peers.machine import description, threads, versions
+from deltaprop.peers.machine import of, threads, versions
 from deltaprop.peers.rivals import OURS, RIVALS, Rival, first_line
 from deltaprop.peers.rounds import in_turns
-
-__all__ = ["Figures", "Row", "WrongAnswerError", "lines", "measure", "summary"]
 
 RATE = 2.0**-20
 """The learning rate of timed steps: so small that after thousands nothing has overflowed."""
@@ -38,6 +40,8 @@ class Row:
         Of those that compute another case: which; they are not compared.
     absent
         Why one is missing.
+    failed
+        Who should have run and did not, or was wrong, and how; the run has failed with it.
     """
 
     case: Case
@@ -47,6 +51,7 @@ class Row:
     errors: dict[str, float] = field(default_factory=dict)
     own_case: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def best_rival(self) -> str | None:
@@ -78,63 +83,95 @@ class Row:
         }
 
 
-def measure(case: Case, budget: float, rivals: Iterable[Rival] = RIVALS) -> Row:
-    """All rivals that are here, each checked first. Raises WrongAnswerError for a wrong answer."""
+def measure(
+    case: Case,
+    budget: float,
+    rivals: Iterable[Rival] = RIVALS,
+    compiling: Allowance | None = None,
+) -> Row:
+    """All rivals that are here, each checked first; who is wrong is not timed.
+
+    The slow ones start as long as the allowance for `compiling` lasts.
+    """
     row, right = Row(case), {case: Expected.of(case)}
+    compiling = compiling or Allowance(math.inf)
     runners = {}
     for rival in rivals:
-        answer = _answer(rival, case, row)
-        if answer is None:
-            continue
         own = rival.own_case(case)
         if own not in right:
             right[own] = Expected.of(own)
-        row.errors[rival.name] = right[own].check(rival.name, answer)
+        spending = compiling.spend() if rival.slow else nullcontext()
+        runner = _checked(rival, case, right[own], row, spending)
+        if runner is None:
+            continue
         if own != case:
             row.own_case[rival.name] = f"{own.output} outputs"
-        runners[rival.name] = rival.start(Task.of(case, RATE))
+        runners[rival.name] = runner
     del right
-    times = in_turns({name: runner.run for name, runner in runners.items()}, budget)
-    for name, spent in times.items():
+    for name, spent in in_turns(runners, budget, case.device).items():
         low, median, high = statistics.quantiles(spent, n=4)
         row.seconds[name], row.quartiles[name] = median, (low, high)
         row.rounds = len(spent)
     return row
 
 
-def _answer(rival: Rival, case: Case, row: Row) -> np.ndarray | None:
-    """What is to be checked; or why the rival is absent is put in the row."""
+def _checked(
+    rival: Rival, case: Case, right: Expected, row: Row, spending: AbstractContextManager[None]
+) -> Runner | None:
+    """One that is ready to be timed; or why there is none is put in the row."""
     reason = rival.missing
     if not reason:
         try:
-            runner = rival.start(Task.of(case, VISIBLE))
-            return runner.answer(runner.run())
+            with spending:
+                answer = _answer(rival, case)
+                runner = rival.start(Task.of(case, RATE))
+            row.errors[rival.name] = right.check(rival.name, answer)
+            return runner
+        except WrongAnswerError as error:
+            row.failed[rival.name] = str(error)
+            return None
         except Exception as error:
-            if rival.required:
-                raise
             reason = first_line(error)
-    row.absent[rival.name] = reason
+    (row.failed if rival.required else row.absent)[rival.name] = reason
     return None
+
+
+def _answer(rival: Rival, case: Case) -> np.ndarray:
+    """What is to be checked."""
+    runner = rival.start(Task.of(case, VISIBLE))
+    return runner.answer(runner.run())
 
 
 @dataclass
 class Figures:
-    """All rows of one run, with the machine they are from."""
+    """All rows of one run, with the machine they are from, and the nets that it did not reach."""
 
     kind: str
     peak_gflops: float
     budget: float
+    device: str = "cpu"
     rows: list[Row] = field(default_factory=list)
+    not_reached: list[str] = field(default_factory=list)
     threads: int = field(default_factory=threads)
+
+    @property
+    def failures(self) -> list[str]:
+        """What went wrong, each with its net."""
+        return [
+            f"{row.case.name}: {name}: {how}"
+            for row in self.rows
+            for name, how in row.failed.items()
+        ]
 
     def as_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
-            "machine": description() | {"threads": self.threads},
+            "machine": of(self.device) | {"threads": self.threads},
             "versions": versions(),
             "peak_gflops": self.peak_gflops,
             "seconds_a_case": self.budget,
             "cases": [row.as_json(self.threads) for row in self.rows],
+            "not_reached": self.not_reached,
         }
 
     def write(self, path: Path) -> None:
@@ -152,6 +189,7 @@ def lines(row: Row, peak: float) -> list[str]:
             f"{_remarks(row, name)}"
         )
     out += [f"  {name:<14}not here: {reason}" for name, reason in row.absent.items()]
+    out += [f"  {name:<14}FAILED: {reason}" for name, reason in row.failed.items()]
     if row.ratio is not None:
         goal = row.case.goal
         verdict = "" if goal is None else f"; goal {goal:g}: {_met(row.ratio, goal)}"
@@ -171,18 +209,20 @@ def _met(ratio: float, goal: float) -> str:
     return "met" if ratio <= goal else "missed"
 
 
-def summary(rows: Sequence[Row], peak: float) -> list[str]:
+def summary(found: Figures) -> list[str]:
     """Ours, the best rival, the ratio and the goal, one line a net; times in microseconds."""
-    width = max(len(row.case.name) for row in rows)
-    out = [f"{'':<{width}}{'ours, us':>13}{'best rival, us':>30}{'ratio':>8}{'goal':>6}{'peak':>8}"]
+    rows, peak = found.rows, found.peak_gflops
+    width = max((len(row.case.name) for row in rows), default=0)
+    out = [f"{'':<{width}}{'ours, us':>13}{'best rival, us':>30}{'ratio':>8}{'goal':>6}{'peak':>9}"]
     for row in rows:
         if row.ratio is None or row.best_rival is None:
             continue
         best = f"{row.best_rival} {row.seconds[row.best_rival] * 1e6:,.1f}"
         goal = "" if row.case.goal is None else f"{row.case.goal:g}"
         share = f"{100 * row.gflops(OURS) / peak:.2g}%" if peak else ""
+        missed = "  missed" if row.case.goal is not None and row.ratio > row.case.goal else ""
         out.append(
             f"{row.case.name:<{width}}{row.seconds[OURS] * 1e6:>13,.1f}{best:>30}"
-            f"{row.ratio:>8.2f}{goal:>6}{share:>8}"
+            f"{row.ratio:>8.2f}{goal:>6}{share:>9}{missed}"
         )
-    return out
+    return out + [f"not reached: {name}" for name in found.not_reached]

@@ -14,8 +14,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-PACKAGES = ("deltaprop", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "scikit-learn")
+PACKAGES = (
+    *("deltaprop", "numpy", "numba", "llvmlite", "torch", "jax", "jaxlib", "scikit-learn"),
+    *("triton", "cupy-cuda13x", "cupy-cuda12x", "cuda-core", "nvidia-cuda-nvrtc", "nvidia-cublas"),
+)
 VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -97,6 +101,38 @@ def description() -> dict[str, object]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
+
+
+def gpu() -> dict[str, Any]:
+    """CuPy's current GPU and its driver."""
+    import cupy
+
+    device = cupy.cuda.Device()
+    properties = cupy.cuda.runtime.getDeviceProperties(device.id)
+    return {
+        "name": properties["name"].decode(),
+        "processors": int(properties["multiProcessorCount"]),
+        "memory_bytes": int(properties["totalGlobalMem"]),
+        "l2_bytes": int(properties["l2CacheSize"]),
+        "compute_capability": str(device.compute_capability),
+        "driver": _driver(),
+        "cuda_of_driver": int(cupy.cuda.runtime.driverGetVersion()),
+    }
+
+
+def _driver() -> str:
+    """As nvidia-smi says it; empty where there is none."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said.stdout.partition("\n")[0].strip()
+
+
+def of(backend: str) -> dict[str, Any]:
+    """`description` of the machine, and its GPU where the backend computes there."""
+    return description() | ({"gpu": gpu()} if backend == "cuda" else {})
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,95 @@
+"""What the machine does at most: bytes that a copy moves, products of its own library.
+
+On a GPU that is cuBLAS, through CuPy; float32 products are float32's, not TF32. cuBLAS computes
+float64 products in tensor cores, which a sum in a given order cannot use.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from deltaprop.ceilings.clock import Call, Clock, run
+from deltaprop.contract import Array, Kernels
+
+COPIED = {"cuda": 1 << 30}
+"""Bytes of an array that is copied, many times a GPU's second cache; less on a CPU."""
+SIDES = {"cuda": (2048, 4096)}
+"""Rows and columns of the products."""
+ROUNDS = 7
+CALLS = 4
+NUMBERS = 1_000_003
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes a second, read and written; FLOP/s of square products by their side."""
+
+    bytes: float
+    flops_by_side: dict[int, float]
+
+    @property
+    def flops(self) -> float:
+        """Of the fastest product."""
+        return max(self.flops_by_side.values())
+
+    def floor(self, moved: int, instructions: int) -> float:
+        """Seconds that so many bytes and fused products take at least."""
+        return max(moved / self.bytes, 2 * instructions / self.flops)
+
+
+def measure(k: Kernels, clock: Clock, dtype: str) -> Limits:
+    """Raises ValueError where float32 products would be TF32's."""
+    if k.name == "cuda" and os.environ.get("CUPY_TF32", "0") != "0":
+        raise ValueError("CUPY_TF32 is set: what cuBLAS does then is not what is computed here")
+    xp = library(k)
+    count = COPIED.get(k.name, 1 << 26)
+    source, target = (k.arrays.asarray(np.ones(count, "u1")) for _ in range(2))
+    copying = 2 * count / median(clock, [lambda: xp.copyto(target, source)] * CALLS)
+    sides = SIDES.get(k.name, (512,))
+    return Limits(copying, {n: 2 * n**3 / product(k, clock, n, n, n, dtype) for n in sides})
+
+
+def library(k: Kernels) -> ModuleType:
+    """CuPy or NumPy: what computes on the backend's arrays besides."""
+    if k.name != "cuda":
+        return np
+    import cupy
+
+    module: ModuleType = cupy
+    return module
+
+
+def median(clock: Clock, calls: list[Call], rounds: int = ROUNDS) -> float:
+    """Seconds of a call, after a round that does not count."""
+    run(calls)
+    return statistics.median(clock.seconds(calls) for _ in range(rounds))
+
+
+def product(k: Kernels, clock: Clock, m: int, n: int, terms: int, dtype: str) -> float:
+    """Seconds of the library's C (m, n), a sum of so many terms; two sets of arrays in turn."""
+    xp = library(k)
+    sets = [(draw(k, dtype, m, terms), draw(k, dtype, terms, n)) for _ in range(2)]
+    into = [k.arrays.empty((m, n), np.dtype(dtype)) for _ in sets]
+
+    def call(A: Array, B: Array, C: Array) -> Callable[[], Any]:
+        return lambda: xp.matmul(A, B, out=C)
+
+    return median(clock, [call(*AB, C) for AB, C in zip(sets, into)] * (CALLS // 2))
+
+
+def draw(k: Kernels, dtype: str, *shape: int) -> Array:
+    """Normal random numbers where the backend computes; the same million again and again."""
+    return k.arrays.asarray(np.resize(_numbers(dtype), shape))
+
+
+@lru_cache(2)
+def _numbers(dtype: str) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(NUMBERS).astype(dtype)
