@@ -13,10 +13,12 @@ from deltaprop.backends import numba, plans, team
 from switch import flushing_entry
 
 INFO = {b.name: b for b in dp.backends()}
-HERE = [name for name, b in INFO.items() if b.available]
+GPU = bool(os.environ.get("DELTAPROP_REQUIRE_GPU"))
+# Where a GPU is required it takes the place of its stand-in, which would be compiled for minutes.
+HERE = [name for name, b in INFO.items() if b.available and not (GPU and name == "cuda-host")]
 EXACT = [name for name in HERE if INFO[name].exact and name != "reference"]
 
-if os.environ.get("DELTAPROP_REQUIRE_GPU") and not INFO["cuda"].available:
+if GPU and not INFO["cuda"].available:
     pytest.exit(f"DELTAPROP_REQUIRE_GPU is set, but: {INFO['cuda'].reason}", returncode=1)
 
 

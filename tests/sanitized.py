@@ -1,6 +1,8 @@
 """Runs every CUDA kernel on this CPU, or a wrong one; test_host_device.py adds the sanitizers.
 
 python tests/sanitized.py float32|float64|read|write|shared|stack|overflow
+python tests/sanitized.py gpu|gpu-memcheck|gpu-racecheck    on a GPU, under compute-sanitizer: every
+                                                            kernel, or a fault that the tool sees
 """
 
 import itertools
@@ -27,14 +29,37 @@ MISTAKES = {
     "stack": "real s[8]; s[n] = 1; x[0] = s[n - 1];",
     "overflow": "x[0] = int(n) + 0x7fffffff;",
 }
+GPU_MISTAKES = {
+    "gpu-memcheck": "x[n] = 1;",
+    "gpu-racecheck": "__shared__ real s[64]; s[threadIdx.x] = n; x[n & 7] = s[63 - threadIdx.x];",
+}
 
 
-def every_kernel(dtype):
+def on_host(dtype):
+    """Every tile, and every order of threads."""
     pairs = zip(itertools.cycle(ORDERS), itertools.cycle(TILES[dtype]))
-    backends = [
+    return [
         table.kernels(HostDevice(order), "cuda-host", {dtype: (tile,)})
         for order, tile in itertools.islice(pairs, 4)
     ]
+
+
+def on_gpu(dtype):
+    """Every tile."""
+    return [table.kernels(gpu(), "cuda", {dtype: (tile,)}) for tile in TILES[dtype]]
+
+
+def gpu():
+    """Each array is an allocation of its own, so that what lies beyond its end is nobody's."""
+    import cupy
+
+    from deltaprop.devices.cupy import CupyDevice
+
+    cupy.cuda.set_allocator(None)
+    return CupyDevice()
+
+
+def every_kernel(dtype, backends):
     for size in SIZES:
         for field, args in one_of_each(dtype, *size, ACTIVATIONS["logistic"]).items():
             wanted = run("reference", field, *args)
@@ -42,26 +67,30 @@ def every_kernel(dtype):
                 assert_same_bits(run(k, field, *args), wanted, f"{field} {size}")
 
 
-def whole_sweep(dtype):
+def whole_sweep(dtype, backend):
     """Layers wider than a tile and narrower than a chunk; three leaves, the last a part of one."""
-    net = dp.MLP((5, 66, 9, 3), "gelu", "softmax", dtype=dtype, backend="cuda-host")
+    net = dp.MLP((5, 66, 9, 3), "gelu", "softmax", dtype=dtype, backend=backend)
     X, Y = sample((130, 5), dtype), np.eye(3, dtype=dtype)[np.arange(130) % 3]
     wanted = net.to("reference").value_and_grad(X, Y)[1].flat
     assert_same_bits(net.value_and_grad(X, Y)[1].flat, wanted, "whole_sweep")
 
 
-def mistaken(statement):
+def mistaken(statement, device, threads=1):
     text = f'extern "C" __global__ void wrong(real* x, int64 n) {{ {statement} }}'
-    x = np.zeros(8, np.float32)
-    unit = Text("wrong", x.dtype, text=text)
-    HostDevice().launch(unit, (1, 1, 1), (1, 1, 1), (x, x.size))
+    x = device.asarray(np.zeros(8, np.float32))
+    unit = Text("wrong", np.dtype("float32"), text=text)
+    device.launch(unit, (1, 1, 1), (threads, 1, 1), (x, x.size))
+    device.to_numpy(x)
 
 
 if __name__ == "__main__":
     (choice,) = sys.argv[1:]
     if choice in MISTAKES:
-        mistaken(MISTAKES[choice])
+        mistaken(MISTAKES[choice], HostDevice())
+    elif choice in GPU_MISTAKES:
+        mistaken(GPU_MISTAKES[choice], gpu(), threads=64)
     else:
-        every_kernel(choice)
-        whole_sweep(choice)
+        for dtype in TILES if choice == "gpu" else (choice,):
+            every_kernel(dtype, on_gpu(dtype) if choice == "gpu" else on_host(dtype))
+            whole_sweep(dtype, "cuda" if choice == "gpu" else "cuda-host")
         print("every kernel is right")

@@ -39,7 +39,7 @@ def test_what_lasts_too_long_is_broken_off_even_if_it_catches_exceptions() -> No
             except Exception:
                 continue
     assert time.perf_counter() - begin < 4
-    with pytest.raises(TimeoutError, match="^no time left$"), some.spend():
+    with pytest.raises(TimeoutError, match=r"^no time left$"), some.spend():
         raise AssertionError("nothing is begun")
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)

@@ -24,7 +24,8 @@ def nets(backend: str, dtype: str = "float64") -> list[Any]:
     graph = two_paths(dtype, backend)
     tiny = np.finfo(dtype).smallest_subnormal
     for net in (mlp, graph):
-        net.parameters[:4] = np.array([np.nan, np.inf, -0.0, tiny], dtype)
+        numbers = np.array([np.nan, np.inf, -0.0, tiny], dtype)
+        net.parameters[:4] = net.kernels.arrays.asarray(numbers)
     return [mlp, graph]
 
 

@@ -19,7 +19,8 @@ def kernels(
     from deltaprop.ceilings.clock import clock_of
     from deltaprop.peers import machine
 
-    begin, k = time.perf_counter(), load(backend)
+    end = time.perf_counter() + (math.inf if budget is None else budget)
+    k = load(backend)
     works = figures.works(k, dtype, largest)
     if not works:
         raise click.UsageError(f"no kernel has {largest:g} operations or fewer")
@@ -36,7 +37,7 @@ def kernels(
     )
     cache = int(where.get("gpu", {}).get("l2_bytes", 0))
     for work in works:
-        if time.perf_counter() - begin > (budget or math.inf):
+        if time.perf_counter() > end:
             found.not_reached.append(f"{work.kernel} {work.size}")
             continue
         found.rows.append(figures.measure(work, k, clock, dtype, cache))

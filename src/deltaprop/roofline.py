@@ -127,8 +127,8 @@ def edges(m: int, units: int, fan: int, dtype: str = "float32") -> Iterator[Work
     about = (real + INDEX) * count + OFFSET * units
     least, asked = about + 2 * real * rows, about + real * (fan + 1) * rows
     forward, slope = instructions(G.value, dtype), instructions(G.slope, dtype)
-    yield Work("edge_forward", size, shape, least, asked, rows * (fan + forward))
-    more = real * rows
+    bias, more = real * units, real * rows
+    yield Work("edge_forward", size, shape, least + bias, asked + bias, rows * (fan + forward))
     yield Work("edge_delta", size, shape, least + more, asked + more, rows * (fan + slope))
     about = (2 * INDEX + real) * count
     least, asked = about + 2 * real * rows, about + 2 * real * count * m

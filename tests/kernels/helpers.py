@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import EXACT, assert_same_bits, sample
+from conftest import EXACT, HERE, assert_same_bits, sample
 from deltaprop.activations import IDENTITY, Activation
 from deltaprop.backends import load
+from deltaprop.backends.launches import Device
 from deltaprop.contract import Fan, Kernels
+from deltaprop.devices.host import HostDevice
 from deltaprop.devices.unit import Unit
 from deltaprop.losses import LOSSES, Loss
 
@@ -28,6 +30,11 @@ IN_PLACE = ("descend", "add")
 
 as_specified = pytest.mark.parametrize("specified", ["reference", *EXACT])
 """The backends that must do what the specification says, the reference among them."""
+
+on_every_device = pytest.mark.parametrize(
+    "where", [name for name in ("cuda-host", "cuda") if name in HERE]
+)
+"""What runs the CUDA sources here."""
 
 
 def shapes(count: int) -> Iterator[tuple[int, ...]]:
@@ -91,6 +98,12 @@ def assert_as_reference(backend: str, field: str, *args: Any, what: str = "") ->
         assert (x is None) == (y is None), what
         if y is not None:
             assert_same_bits(x, y, what)
+
+
+def device_at(where: str, **host: Any) -> Device:
+    """That of a backend; the one that is this CPU has its own order of threads."""
+    device: Any = HostDevice(**host) if where == "cuda-host" else load(where).arrays
+    return device
 
 
 def _flat(args: Sequence[Any]) -> list[Any]:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import deltaprop as dp
-from conftest import HERE, assert_same_bits, sample
+from conftest import assert_same_bits, sample
 from deltaprop.backends import cuda as table
 from deltaprop.backends import narrow
 from deltaprop.backends.grids import ceil_div
 from deltaprop.backends.narrow import Memory, NarrowSweeps, is_narrow, run_of
 from deltaprop.contract import Form, Steps
-from deltaprop.devices.host import ORDERS, HostDevice
-from kernels.helpers import hostile
+from deltaprop.devices.host import ORDERS
+from deltaprop.equations import Batch
+from kernels.helpers import device_at, hostile, on_every_device
 from kernels.helpers import run as kernel
-
-pytestmark = pytest.mark.skipif("cuda-host" not in HERE, reason="no C++ compiler")
 
 # Layers of less than a chunk, of a tile, of more; slopes of a and of z; every loss.
 NETS = (
@@ -39,11 +39,29 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda run: monkeypatch.setattr(narrow, "run_of", lambda *_: run)
 
 
-def sweeps_of(net: dp.MLP, **device: Any) -> NarrowSweeps:
-    form = Form(net.sizes, net.activations, net.bias, net.dtype)
-    found = table.kernels(HostDevice(**device), "cuda-host").sweeps(form)
-    assert isinstance(found, NarrowSweeps)
-    return found
+class Swept:
+    """The sweeps of a net's form on a device, for NumPy arrays."""
+
+    def __init__(self, net: dp.MLP, where: str, **host: Any) -> None:
+        form = Form(net.sizes, net.activations, net.bias, net.dtype)
+        self.device = device_at(where, **host)
+        found = table.kernels(self.device, where).sweeps(form)
+        assert isinstance(found, NarrowSweeps)
+        self.sweeps, self.w = found, self.device.asarray(np.array(net.parameters))
+
+    def __call__(self, sweep: str, X: np.ndarray, batch: Batch | None = None, *rest: Any) -> Any:
+        """What a sweep returns, for the net's parameters."""
+        given = [self.device.asarray(X)]
+        if batch:
+            weights = None if batch.weights is None else self.device.asarray(batch.weights)
+            given.append(replace(batch, Y=self.device.asarray(batch.Y), weights=weights))
+        got = getattr(self.sweeps, sweep)(self.w, *given, *rest)
+        numpy = self.device.to_numpy
+        return tuple(map(numpy, got)) if isinstance(got, tuple) else numpy(got)
+
+    @property
+    def parameters(self) -> np.ndarray:
+        return self.device.to_numpy(self.w)
 
 
 def batch_of(net: dp.MLP, m: int, loss: str, weighted: bool, numbers: Any = sample) -> tuple:
@@ -54,26 +72,25 @@ def batch_of(net: dp.MLP, m: int, loss: str, weighted: bool, numbers: Any = samp
     return net._given(X, Y.astype(net.dtype), loss, w)
 
 
-def assert_as_reference(net: dp.MLP, given: tuple, **device: Any) -> None:
+def assert_as_reference(net: dp.MLP, given: tuple, where: str, **host: Any) -> None:
     """All four sweeps, against the equations layer by layer."""
     X, loss, batch = given
-    sweeps, what = sweeps_of(net, **device), f"{net.sizes}, {len(X)} samples, {device}"
+    swept, what = Swept(net, where, **host), f"{net.sizes}, {len(X)} samples, {where}, {host}"
     error, gradient = net._sweep(X, batch, loss)
-    a = net._predict(X)
-    assert_same_bits(sweeps.outputs(net.parameters, X), a, f"outputs of {what}")
-    assert_same_bits(sweeps.error(net.parameters, X, batch, loss), error.reshape(1), what)
-    got = sweeps.gradient(net.parameters, X, batch, loss)
+    assert_same_bits(swept("outputs", X), net._predict(X), f"outputs of {what}")
+    assert_same_bits(swept("error", X, batch, loss), error.reshape(1), what)
+    got = swept("gradient", X, batch, loss)
     assert_same_bits(got[0], error.reshape(1), f"error of {what}")
     assert_same_bits(got[1], gradient, f"gradient of {what}")
-    stepped = net.parameters.copy()
-    assert_same_bits(sweeps.step(stepped, X, batch, loss, 0.1), error.reshape(1), what)
+    assert_same_bits(swept("step", X, batch, loss, 0.1), error.reshape(1), what)
     net._descend(gradient, 0.1)
-    assert_same_bits(stepped, net.parameters, f"step of {what}")
+    assert_same_bits(swept.parameters, net.parameters, f"step of {what}")
 
 
+@on_every_device
 @pytest.mark.parametrize("net", NETS, ids=[str(net[0]) for net in NETS])
 @pytest.mark.parametrize("bias", [True, False])
-def test_every_net(dtype, net, bias, runs):
+def test_every_net(where, dtype, net, bias, runs):
     """A sample, leaves that are whole or not; one a block, some, or all, eight or eleven."""
     sizes, activation, output, loss = net
     cases = ((1, 1), (5, 2), (64, 1), (65, 1), (200, 2), (512, 8), (450, 4), (700, 16))
@@ -82,22 +99,24 @@ def test_every_net(dtype, net, bias, runs):
         mlp = dp.MLP(sizes, activation, output, bias=bias, dtype=dtype, backend="reference")
         mlp.parameters[...] = sample(mlp.parameters.shape, dtype, seed=2)
         given = batch_of(mlp, m, loss, weighted=bias)
-        assert_as_reference(mlp, given, order=order)
+        assert_as_reference(mlp, given, where, order=order)
 
 
+@on_every_device
 @pytest.mark.parametrize("family", ["everything", "rare", "vanishing", "zeros", "overflow"])
 @pytest.mark.parametrize("net", SOME, ids=[str(net[0]) for net in SOME])
-def test_special_numbers(dtype, family, net):
+def test_special_numbers(where, dtype, family, net):
     sizes, activation, output, loss = net
     mlp = dp.MLP(sizes, activation, output, dtype=dtype, backend="reference")
     mlp.parameters[...] = hostile(family, mlp.parameters.shape, dtype, seed=5)
     with np.errstate(all="ignore"):
         given = batch_of(mlp, 70, loss, True, lambda *args, seed: hostile("zeros", *args, seed))
-        assert_as_reference(mlp, given)
+        assert_as_reference(mlp, given, where)
 
 
+@on_every_device
 @pytest.mark.parametrize("size", [1, 16, 64, 70, 150, 1000])
-def test_steps(dtype, size, runs):
+def test_steps(where, dtype, size, runs):
     """Many steps in one launch are those steps one by one, whichever way a block's threads run."""
     runs(16)
     m, nets = 150, dp.MLP((3, 9, 2), dtype=dtype, ensemble=2, backend="reference")
@@ -105,29 +124,32 @@ def test_steps(dtype, size, runs):
     X, loss, batch = nets._given(X, Y, "half_mse", np.abs(sample((2, m), dtype, 3)))
     for rate, order in ((0.25, None), ([0.25, 0.5], np.random.default_rng(0).permutation(m))):
         rows = np.arange(m) if order is None else order
-        there, start = nets.parameters.copy(), nets.to()
+        start = nets.to()
         wanted = start._steps(X, batch, loss, Steps(rate, size, rows))
         for way in ORDERS:
-            stepped = there.copy()
-            sweeps = sweeps_of(nets, order=way)
-            errors = sweeps.steps(stepped, X, batch, loss, Steps(rate, size, order))
+            swept = Swept(nets, where, order=way)
+            placed = None if order is None else swept.device.asarray(order)
+            errors = swept("steps", X, batch, loss, Steps(rate, size, placed))
             got = nets._losses_of(errors, batch, loss, size)
             assert_same_bits(np.array(got), np.array(wanted))
-            assert_same_bits(stepped, start.parameters, f"{size} a step, {rate}, {way}")
+            assert_same_bits(swept.parameters, start.parameters, f"{size} a step, {rate}, {way}")
 
 
-def test_steps_that_are_more_than_a_block(runs):
+@on_every_device
+def test_steps_that_are_more_than_a_block(where, runs):
     """Are not taken in one launch."""
     runs(1)
     net = dp.MLP((3, 9, 2), backend="reference")
     X, loss, batch = batch_of(net, 200, "half_mse", False)
-    assert sweeps_of(net).steps(net.parameters, X, batch, loss, Steps(0.1, 65)) is None
+    swept = Swept(net, where)
+    assert swept.sweeps.steps(swept.w, X, batch, loss, Steps(0.1, 65)) is None
 
 
+@on_every_device
 @pytest.mark.parametrize("m", [70, 200])
 @pytest.mark.parametrize("run", [1, 4])
 @pytest.mark.parametrize("rate", [0.1, [0.1, 0.2, 0.3]])
-def test_ensembles(dtype, m, run, rate, runs):
+def test_ensembles(where, dtype, m, run, rate, runs):
     """Members with inputs of their own or not; each as that net alone, in one launch."""
     runs(run)
     nets = dp.MLP((3, 9, 2), dtype=dtype, ensemble=3, backend="reference")
@@ -136,13 +158,13 @@ def test_ensembles(dtype, m, run, rate, runs):
         X, Y = sample((*lead, m, 3), dtype, 1), sample((*lead, m, 2), dtype, 2)
         X, loss, batch = nets._given(X, Y, "half_mse", None)
         errors, gradients = nets._sweep(X, batch, loss)
-        sweeps = sweeps_of(nets)
-        got = sweeps.gradient(nets.parameters, X, batch, loss)
+        swept = Swept(nets, where)
+        got = swept("gradient", X, batch, loss)
         assert_same_bits(got[0], errors)
         assert_same_bits(got[1], gradients)
-        assert_same_bits(sweeps.outputs(nets.parameters, X), nets._predict(X))
-        stepped = nets.parameters.copy()
-        sweeps.step(stepped, X, batch, loss, rate)
+        assert_same_bits(swept("outputs", X), nets._predict(X))
+        swept("step", X, batch, loss, rate)
+        stepped = swept.parameters
         eta = np.broadcast_to(np.array(rate), 3)
         for e in range(3):
             wanted = kernel("reference", "descend", nets.parameters[e], gradients[e], float(eta[e]))
@@ -176,9 +198,10 @@ def test_memory_is_what_a_block_asks_for():
     assert Memory(form_of((3, 5, 2), ["gelu"])).z == [-1, 16, 24]
 
 
-def test_a_wide_net_goes_layer_by_layer():
-    assert dp.MLP((3, 129, 2), backend="cuda-host")._sweeps is None
-    assert dp.MLP((3, 128, 2), backend="cuda-host")._sweeps is not None
+@on_every_device
+def test_a_wide_net_goes_layer_by_layer(where):
+    assert dp.MLP((3, 129, 2), backend=where)._sweeps is None
+    assert dp.MLP((3, 128, 2), backend=where)._sweeps is not None
 
 
 @pytest.mark.parametrize("places", [1, 7, 132, 264])

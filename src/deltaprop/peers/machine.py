@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -118,6 +119,12 @@ def gpu() -> dict[str, Any]:
         "driver": _driver(),
         "cuda_of_driver": int(cupy.cuda.runtime.driverGetVersion()),
     }
+
+
+def slug() -> str:
+    """The GPU's name as part of a file's: "h200"."""
+    name = str(gpu()["name"]).lower().replace("nvidia", "")
+    return re.sub("[^a-z0-9]+", "-", name).strip("-")
 
 
 def _driver() -> str:
