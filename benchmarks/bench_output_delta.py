@@ -15,7 +15,7 @@ def bench_output_delta(case: Case) -> None:
     wide = a.astype(float)
     wanted = (wide - Y) / case.m * (wide * (1 - wide))
     case.measure(
-        lambda: case.k.output_delta(here, targets, here, None, loss, g, 1 / case.m),
+        lambda: case.k.output_delta(here, targets, here, None, loss, g, 1 / case.m, None),
         wanted,
         rounding(0, np.full_like(wanted, 1 / case.m)),
         flops=5 * a.size,

@@ -2,5 +2,5 @@
 #include "grid.cuh"
 
 extern "C" __global__ void add(real* x, const real* y, int64 size) {
-    for_each(size, [=](int64 i) { x[i] = x[i] + y[i]; });
+    map(size, x, [](real x, real y) { return x + y; }, x, y);
 }

@@ -4,9 +4,21 @@
 // Reals of 16 bytes: the most that one instruction moves.
 #define CHUNK int(16 / sizeof(real))
 
-struct alignas(16) Chunk {
-    real v[CHUNK];
+// WIDTH reals, 1 or CHUNK, that are moved at once.
+template <int WIDTH>
+struct alignas(WIDTH * sizeof(real)) Pack {
+    real v[WIDTH];
 };
+typedef Pack<CHUNK> Chunk;
+
+template <int WIDTH>
+__device__ inline Pack<WIDTH>& pack(real* p) {
+    return *reinterpret_cast<Pack<WIDTH>*>(p);
+}
+template <int WIDTH>
+__device__ inline const Pack<WIDTH>& pack(const real* p) {
+    return *reinterpret_cast<const Pack<WIDTH>*>(p);
+}
 
 __device__ inline bool is_aligned(const real* p) { return reinterpret_cast<uint64>(p) % 16 == 0; }
 

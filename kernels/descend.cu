@@ -2,5 +2,5 @@
 #include "grid.cuh"
 
 extern "C" __global__ void descend(real* w, const real* g, real eta, int64 size) {
-    for_each(size, [=](int64 i) { w[i] = fma_rn(-eta, g[i], w[i]); });
+    map(size, w, [=](real w, real g) { return fma_rn(-eta, g, w); }, w, g);
 }

@@ -217,6 +217,7 @@ OPS: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, object]]] = {
         {"a": (5, 3), "Y": (5, 3), "z": (5, 3), "sample_weight": (5,)},
         {"activation": "silu"},
     ),
+    "fused_delta": ({"d": (5, 3), "s": (5, 3)}, {}),
     "hidden_delta": ({"delta_next": (5, 3), "W_next": (3, 2), "s": (5, 2)}, {}),
     "input_gradient": ({"delta": (5, 3), "W": (3, 2)}, {}),
     "weight_gradient": ({"delta": (5, 3), "a_in": (5, 2)}, {}),

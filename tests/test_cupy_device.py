@@ -181,10 +181,10 @@ def test_arguments(fake, dtype):
     assert args == [pointer, pointer, null, null, pointer, size, size, size]
     assert grid == (1, 1, 1) and block == (64, 1, 1)
 
-    a, Y, s, _, loss, g, scale = calls["output_delta"]
-    k.output_delta(a, Y, s, None, loss, g, scale)
+    a, Y, s, _, loss, g, scale, _ = calls["output_delta"]
+    k.output_delta(a, Y, s, None, loss, g, scale, None)
     real = ("f", np.dtype(dtype).itemsize)
-    assert cupy.launches.pop()[-1] == [*[pointer] * 3, null, pointer, real, size, size]
+    assert cupy.launches.pop()[-1] == [*[pointer] * 3, null, pointer, null, real, *[size] * 4]
 
 
 def test_every_kernel_is_loaded_once_and_kept(fake):

@@ -231,7 +231,7 @@ def test_crosscheck_sees_one_wrong_bit(monkeypatch, exact):
     report = dp.crosscheck(net, *given, backends=[exact])
     assert not report
     assert [row.differences for row in report.rows] == [
-        {"0.W": 0, "0.b": 1, "1.W": 0, "1.b": 1},
+        {"0.W": 0, "0.b": 1, "1.W": 0, "1.b": 0},
     ]
     assert "BAD" in str(report)
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from deltaprop.backends.grids import TILES, cost, grid, runs
+from deltaprop.backends.grids import TILES, columns, cost, grid, runs
 
 LEAF = 64
 SIZES = (1, 2, 10, 64, 100, 128, 200, 256, 500, 784, 1000, 1024, 2048, 3000, 4096)
@@ -66,12 +66,27 @@ def test_operations_of_a_large_product_are_most_of_its_instructions():
         assert n**3 / 132 / cost(g, n * n, 4, 132) > 0.75
 
 
-@pytest.mark.parametrize("columns", [1, 3, 64, 4096])
+@pytest.mark.parametrize("sums", [1, 3, 64, 4096])
 @pytest.mark.parametrize("K", [*TERMS, 0])
-def test_runs(columns, K):
-    slices, terms = runs(columns, K, LEAF, 132)
+def test_runs(sums, K):
+    slices, terms = runs(sums, K, LEAF, 132)
     leaves, rest = divmod(terms, LEAF)
     assert rest == 0 and leaves.bit_count() == 1
     assert slices == max(1, math.ceil(K / terms))
     # Half as long ones are more than it takes, unless there are none.
-    assert leaves == 1 or columns * 2 * slices >= 512 * 132 / 2
+    assert leaves == 1 or sums * 2 * slices >= 512 * 132 / 2
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 64, 65, 4096])
+@pytest.mark.parametrize("m", TERMS)
+def test_columns(n, m):
+    """Leaves of a slice are a power of two, the columns of a block's leaves at most 64."""
+    g = columns(n, m, LEAF, 132)
+    leaves, rest = divmod(g.terms, LEAF)
+    assert rest == 0 and leaves.bit_count() == 1
+    assert leaves % g.leaves == 0 and g.leaves * min(n, 64) <= 64
+    assert (g.across - 1) * 64 < n <= g.across * 64
+    assert (g.slices - 1) * g.terms < m <= g.slices * g.terms
+    # CUDA allows 65,535 blocks in y; half of the blocks are enough for all processors, if any are.
+    assert g.slices <= 65_535
+    assert leaves == g.leaves or 2 * g.across * g.slices >= 4 * 132

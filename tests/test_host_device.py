@@ -175,6 +175,7 @@ def test_a_unit_is_compiled_anew_for_other_flags(monkeypatch, tmp_path):
 # ---------------------------------------------------------------------- the project's kernels
 
 SHARED = ("dense_forward", "hidden_delta", "weight_gradient", "bias_gradient", "edge_gradient")
+SHARED += ("output_delta", "fused_delta")
 
 
 @pytest.mark.parametrize("kernel", SHARED)

@@ -102,6 +102,30 @@ def products(backend: str) -> bool:
     return True
 
 
+def elementwise(backend: str) -> bool:
+    """A kernel that goes along arrays: in chunks, one by one, at the end."""
+    k = load(backend)
+    for n in (1, 4099):
+        w, g = sample(n, "float32", 1).copy(), sample(n, "float32", 2)
+        wanted = w + g
+        k.add(w, g)
+        if w.tobytes() != wanted.tobytes():
+            return False
+    return True
+
+
+def column_sums(backend: str) -> bool:
+    """Leaves of narrow and wide arrays in parts, of threads in any order."""
+    k, wanted, got = table.kernels(HostDevice("random"), backend), load("reference"), []
+    for m, n in ((700, 3), (130, 132)):
+        d, s, db = sample((m, n), "float32", 1), sample((m, n), "float32", 2), np.zeros((2, n))
+        for i, backend_ in enumerate((k, wanted)):
+            sums = db[i].astype(np.float32)
+            delta = backend_.fused_delta(d, s, dp.ACTIVATIONS["tanh"], sums)
+            got.append(delta.tobytes() + sums.tobytes())
+    return got[0] == got[1] and got[2] == got[3]
+
+
 def equations(backend: str) -> bool:
     """The worked equations, all of them."""
     try:
@@ -201,10 +225,16 @@ LINES = [
     ("hidden_delta.cu", "x.v[q] * slope(at.v[q])", "x.v[q] * at.v[q]", crosscheck),
     ("hidden_delta.cu", "Columns{W_next, n, n}", "Rows{W_next, n, n_next}", crosscheck),
     ("dense_forward.cu", "x.v[q] + b[j + q]", "x.v[q] + b[j]", products),
-    ("output_delta.cu", "residual(a[i], Y[i]) * c", "residual(a[i], Y[i])", crosscheck),
-    ("output_delta.cu", "residual(a[i], Y[i])", "residual(Y[i], a[i])", crosscheck),
-    ("bias_gradient.cu", "delta[i * n + j]", "delta[j * m + i]", crosscheck),
-    ("bias_gradient.cu", "q / n * terms", "q / n * (terms + 1)", crosscheck_of_many),
+    ("output_delta.cu", "residual(a_ij, y_ij) * c", "residual(a_ij, y_ij)", crosscheck),
+    ("output_delta.cu", "residual(a_ij, y_ij)", "residual(y_ij, a_ij)", crosscheck),
+    ("fused_delta.cu", "d_ij * slope(s_ij)", "d_ij * s_ij", column_sums),
+    ("column_sums.cuh", "blockIdx.y * terms", "blockIdx.y * (terms + 1)", column_sums),
+    ("column_sums.cuh", "? lines.pitch : lines.columns", "? lines.columns : n", column_sums),
+    ("column_sums.cuh", "__syncthreads();\n        const int rest", "const int rest", column_sums),
+    ("column_sums.cuh", "__syncthreads();\n        if (leaf == 0)", "if (leaf == 0)", column_sums),
+    ("grid.cuh", "map_packs<1>(chunks, n, y, f, x...);", "", elementwise),
+    ("grid.cuh", "map_packs<CHUNK>(0, chunks, y, f, x...);", "", elementwise),
+    ("grid.cuh", "q * int64(blockDim.x)", "q", elementwise),
     ("weight_gradient.cu", "Columns{delta + first * n, n, n}", "Rows{delta, n, m}", crosscheck),
     ("weight_gradient.cu", "a_in + first * n_in", "a_in", crosscheck_of_many),
     ("tree_sum.cu", "first + run < count ? first + run : count", "count", crosscheck_of_many),

@@ -54,7 +54,7 @@ def apply_two(backend: str, rule: Any, x: np.ndarray, y: np.ndarray) -> np.ndarr
     k = load(backend)
     loss = replace(dp.LOSSES["half_sse"], residual=rule)
     x, y = (k.arrays.asarray(v.reshape(1, -1)) for v in (x, y))
-    delta = k.output_delta(x, y, x, None, loss, IDENTITY, 1.0)
+    delta = k.output_delta(x, y, x, None, loss, IDENTITY, 1.0, None)
     return k.arrays.to_numpy(delta).reshape(-1)
 
 

@@ -170,6 +170,16 @@ def test_output_delta(backend: str, dtype: str) -> None:
     near(got, (A - T) * V[:, None] / M, size * np.abs(V[:, None]) / M, dtype)
 
 
+def test_fused_delta(backend: str, dtype: str) -> None:
+    (d, z), (D, Z) = draw(dtype, (M, N), (M, N))
+    a = dp.ops.activate(z, "logistic", backend=backend)
+    for s, name in ((a, "logistic"), (z, "gelu")):
+        delta, db = dp.ops.fused_delta(d, s, name, backend=backend)
+        wanted = D * EQUATIONS[name][1](Z)
+        near(delta, wanted, np.abs(D), dtype)
+        near(db, wanted.sum(axis=0), np.abs(D).sum(axis=0), dtype)
+
+
 def test_hidden_delta_and_input_gradient(backend: str, dtype: str) -> None:
     (delta, W, z), (D, V, Z) = draw(dtype, (M, N_IN), (N_IN, N), (M, N))
     size = np.abs(D) @ np.abs(V)
@@ -210,6 +220,9 @@ def test_ops_are_the_equations_of_a_net(backend: str, dtype: str) -> None:
     assert_same_bits(dp.ops.bias_gradient(delta, **on), gradients[1].b)
     assert_same_bits(dp.ops.weight_gradient(below, X, **on), gradients[0].W)
     assert_same_bits(dp.ops.bias_gradient(below, **on), gradients[0].b)
+    fused = dp.ops.fused_delta(dp.ops.input_gradient(delta, V, **on), a, g, **on)
+    assert_same_bits(fused[0], below)
+    assert_same_bits(fused[1], gradients[0].b)
     if INFO[backend].exact:
         assert_same_bits(gradients.flat, net.value_and_grad(X, Y)[1].flat)
 

@@ -182,10 +182,20 @@ class Kernels:
     Leaves of 256 outputs, tree; s is the array that `loss.of` names.
     """
 
-    output_delta: Callable[[Array, Array, Array, Array | None, Loss, Activation, float], Array]
-    """(a, Y, s (m, n), weights (m, 1) or None, loss, g, scale) -> delta (m, n).
+    output_delta: Callable[
+        [Array, Array, Array, Array | None, Loss, Activation, float, Array | None], Array
+    ]
+    """(a, Y, s (m, n), weights (m, 1) or None, loss, g, scale, db (n,) or None) -> delta (m, n).
 
-    delta = (r(a, y) * c_i) * g'(s), c_i = scale or w_i * scale; r is the loss's residual.
+    delta = (r(a, y) * c_i) * g'(s), c_i = scale or w_i * scale; r is the loss's residual. `db` is
+    filled with dE/db, as bias_gradient would.
+    """
+
+    fused_delta: Callable[[Array, Array, Activation, Array | None], Array]
+    """(d (m, n), s (m, n), g, db (n,) or None) -> delta (m, n), and dE/db in the same pass.
+
+    delta = d * g'(s), where d = delta_next W_next is there already; `db` is filled with dE/db, as
+    bias_gradient would.
     """
 
     hidden_delta: Callable[[Array, Array, Array, Activation], Array]

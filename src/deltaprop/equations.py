@@ -117,32 +117,42 @@ def sum_of_errors(k: Kernels, outputs: OutputArrays, batch: Batch, loss: Loss) -
 
 
 def output_delta(
-    k: Kernels, outputs: OutputArrays, g: Activation, batch: Batch, loss: Loss
+    k: Kernels,
+    outputs: OutputArrays,
+    g: Activation,
+    batch: Batch,
+    loss: Loss,
+    db: Array | None = None,
 ) -> Array:
-    """delta^L = dE/dz^L. With a canonical link the slope has cancelled: it is 1."""
+    """delta^L = dE/dz^L, and with it dE/db^L, which `db` is filled with.
+
+    With a canonical link the slope has cancelled: it is 1.
+    """
     g = IDENTITY if loss.link else g
     scale = loss.delta_scale(batch.samples, batch.outputs)
     s = outputs.a if g.slope_of == "a" else outputs.z
-    return k.output_delta(outputs.a, batch.Y, s, batch.weights, loss, g, scale)
+    return k.output_delta(outputs.a, batch.Y, s, batch.weights, loss, g, scale, db)
 
 
 def backward(
     k: Kernels,
     layers: Sequence[Layer],
     trace: Trace,
-    delta: Array,
+    batch: Batch,
+    loss: Loss,
     gradients: Sequence[Gradient],
 ) -> list[Array]:
-    """From delta^L down: fills `gradients` and returns the delta of every layer."""
-    deltas = [delta]
+    """From the outputs down: fills `gradients` and returns the delta of every layer."""
+    g, db = layers[-1].activation, gradients[-1].b
+    deltas = [output_delta(k, trace.outputs, g, batch, loss, db)]
     for l in reversed(range(len(layers))):
         k.weight_gradient(deltas[0], trace.a[l], gradients[l].W)
-        if gradients[l].b is not None:
-            k.bias_gradient(deltas[0], gradients[l].b)
         if l > 0:
-            g = layers[l - 1].activation
+            g, db = layers[l - 1].activation, gradients[l - 1].b
             s = slope_argument(g, trace.z[l], trace.a[l])
             deltas.insert(0, k.hidden_delta(deltas[0], layers[l].W, s, g))
+            if db is not None:
+                k.bias_gradient(deltas[0], db)
     return deltas
 
 

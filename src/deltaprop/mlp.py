@@ -204,8 +204,7 @@ class MLP(Net[Parameters]):
         back = back_to(trace.a[0], k)
         chosen, batch = self._batch(Y, loss, sample_weight, len(here.a[0]))
         gradients = Parameters(k.arrays.empty((total(self.shapes),), self.dtype), self.shapes)
-        delta = equations.output_delta(k, here.outputs, self.activations[-1], batch, chosen)
-        deltas = equations.backward(k, self.layers, here, delta, gradients)
+        deltas = equations.backward(k, self.layers, here, batch, chosen, gradients)
         dX = equations.input_gradient(k, self.layers, here, deltas) if input_gradient else None
         return Back(
             (None, *_each(back, deltas)),
@@ -253,8 +252,7 @@ class MLP(Net[Parameters]):
         gradients = Parameters(k.arrays.empty((total(self.shapes),), X.dtype), self.shapes)
         trace = equations.forward(k, layers, X)
         error = equations.sum_of_errors(k, trace.outputs, batch, loss)
-        delta = equations.output_delta(k, trace.outputs, self.activations[-1], batch, loss)
-        equations.backward(k, layers, trace, delta, gradients)
+        equations.backward(k, layers, trace, batch, loss, gradients)
         return error, gradients.flat
 
     def _step(self, X: Array, batch: Batch, loss: Loss, rate: Any) -> Array:

@@ -132,7 +132,8 @@ def output_delta(
     weights = None
     if sample_weight is not None:
         weights = call.array("sample_weight", sample_weight, m).reshape(m, 1)
-    return call.back(call.k.output_delta(a, Y, s, weights, chosen, g, chosen.delta_scale(m, n)))
+    scale = chosen.delta_scale(m, n)
+    return call.back(call.k.output_delta(a, Y, s, weights, chosen, g, scale, None))
 
 
 def hidden_delta(
@@ -152,6 +153,25 @@ def hidden_delta(
     W_next = call.array("W_next", W_next, delta_next.shape[1], "n")
     s = call.array("s", s, len(delta_next), W_next.shape[1])
     return call.back(call.k.hidden_delta(delta_next, W_next, s, g))
+
+
+def fused_delta(
+    d: Array,
+    s: Array,
+    activation: str | Activation = "logistic",
+    backend: str | None = None,
+) -> tuple[Array, Array]:
+    """delta = d * g'(s), (m, n), and dE/db = its sum over samples, (n,), in one pass.
+
+    d = delta_next W_next (m, n) is a product that the caller has made; s (m, n) is the layer's a,
+    or its z where the activation's `slope_of` is "z" (softplus, silu, gelu and others).
+    """
+    call, g = _Call("d", d, backend), _unitwise(activation)
+    d = call.array("d", d, "m", "n")
+    s = call.array("s", s, *d.shape)
+    db = call.k.arrays.empty(d.shape[1:], call.dtype)
+    delta = call.k.fused_delta(d, s, g, db)
+    return call.back(delta), call.back(db)
 
 
 def input_gradient(delta: Array, W: Array, backend: str | None = None) -> Array:
@@ -191,6 +211,7 @@ __all__ = [
     "bias_gradient",
     "dense_forward",
     "descend",
+    "fused_delta",
     "hidden_delta",
     "input_gradient",
     "log_softmax",

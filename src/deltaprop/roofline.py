@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from deltaprop.activations import ACTIVATIONS, IDENTITY
-from deltaprop.backends.grids import TILES, ceil_div, grid, runs
+from deltaprop.backends.grids import TILES, ceil_div, columns, grid
 from deltaprop.backends.narrow import Memory, run_of
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Form
 from deltaprop.elementary import exp, log
@@ -81,9 +81,13 @@ def layer(m: int, n: int, n_in: int, dtype: str = "float32") -> Iterator[Work]:
     least = m * n + m * n_in + n * n_in
     asked = m * n * over.across + m * n_in * over.down + n * n_in + second
     yield work("weight_gradient", least, asked, m * n * n_in)
-    slices, _ = runs(n, m, LEAF_SAMPLES, PROCESSORS)
-    second = 0 if slices == 1 else 2 * slices * n
-    yield work("bias_gradient", m * n + n, m * n + n + second, m * n)
+    yield work("bias_gradient", m * n + n, m * n + sums(m, n), m * n)
+
+
+def sums(m: int, n: int) -> int:
+    """Reals that sums of n columns are written as: of slices, which a second pass adds."""
+    slices = columns(n, m, LEAF_SAMPLES, PROCESSORS).slices
+    return n if slices == 1 else (2 * slices + 1) * n
 
 
 def outputs(m: int, n: int, dtype: str = "float32") -> Iterator[Work]:
@@ -98,8 +102,10 @@ def outputs(m: int, n: int, dtype: str = "float32") -> Iterator[Work]:
 
     left, right = LOSS.factors
     yield work("apply", 2 * all_, 2 * all_, all_ * of(G.value))
-    residual = of(LOSS.residual) + of(G.slope) + 2
-    yield work("output_delta", 3 * all_, 4 * all_, all_ * residual)
+    slope, residual = of(G.slope) + 2, of(LOSS.residual) + 1
+    least, asked = 3 * all_ + n, 3 * all_ + sums(m, n)
+    yield work("output_delta", least, asked, all_ * (residual + slope))
+    yield work("fused_delta", least, asked, all_ * slope)
     yield work("sample_loss", 2 * all_ + m, 2 * all_ + m, all_ * (of(left) + of(right) + 1))
     yield work("softmax", 2 * all_, 6 * all_, all_ * (of(exp) + 3 + SLOW["div"]))
     yield work("log_softmax", 2 * all_, 4 * all_, all_ * (of(exp) + 5) + m * of(log))

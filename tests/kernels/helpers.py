@@ -27,6 +27,8 @@ SIZES = (1, 2, 3, 63, 64, 65, 255, 256, 257, 1000, 1600)
 SMALL = (3, 2, 5)
 MIXED = ((1, 1, 1), (33, 31, 65), (70, 65, 70), (2, 65, 513))
 IN_PLACE = ("descend", "add")
+WITH_SUMS = ("output_delta", "fused_delta")
+"""Kernels that fill their last argument, db, beside what they return."""
 
 as_specified = pytest.mark.parametrize("specified", ["reference", *EXACT])
 """The backends that must do what the specification says, the reference among them."""
@@ -52,19 +54,27 @@ def shapes(count: int) -> Iterator[tuple[int, ...]]:
 def run(backend: str | Kernels, field: str, *args: Any) -> Any:
     """The result of a kernel as NumPy arrays; it is new, and the inputs are as they were.
 
-    For a kernel that works in place, the result is what its first argument has become.
+    For a kernel that works in place, the result is what its first argument has become; for one
+    that fills db, too, both: db lies off by one real from where memory is aligned.
     """
     k = load(backend) if isinstance(backend, str) else backend
+    with_sums = field in WITH_SUMS and args[-1] is not None
+    out = ()
+    if with_sums:
+        out = (k.arrays.empty((args[-1].size + 1,), args[-1].dtype)[1:],)
+        args = args[:-1]
     there = [placed(k, x) for x in args]
     if field in IN_PLACE:
         there[0] = k.arrays.asarray(args[0].copy())
-    results = getattr(k, field)(*there)
+    results = getattr(k, field)(*there, *out)
     if field in IN_PLACE:
         assert results is None
         results, args, there = there[0], args[1:], there[1:]
     arrays = [x for x in _flat(there) if hasattr(x, "dtype")]
     for given, x in zip((x for x in _flat(args) if isinstance(x, np.ndarray)), arrays):
         assert_same_bits(k.arrays.to_numpy(x), given, f"an input of {field}")
+    if with_sums:
+        results = (results, *out)
     several = results if isinstance(results, tuple) else (results,)
     for i, result in enumerate(x for x in several if x is not None):
         arrays_before = [*arrays, *(x for x in several[:i] if x is not None)]
@@ -144,7 +154,8 @@ def one_of_each(
         "softmax": (z,),
         "log_softmax": (z,),
         "sample_loss": (z, Y, chosen),
-        "output_delta": (z, Y, z, weights, chosen, g, 0.3),
+        "output_delta": (z, Y, z, weights, chosen, g, 0.3, np.zeros(n, dtype)),
+        "fused_delta": (delta, z, g, np.zeros(n, dtype)),
         "hidden_delta": (a_in, W_next, z, g),
         "weight_gradient": (delta, a_in, None),
         "bias_gradient": (delta, None),

@@ -7,10 +7,11 @@ same sources on the CPU (`cuda-host`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from deltaprop.activations import Activation
-from deltaprop.backends.grids import TILES, ceil_div, runs
-from deltaprop.backends.launches import Device, Launches, levels
+from deltaprop.backends.grids import TILES, ceil_div, columns, runs
+from deltaprop.backends.launches import THREADS, Device, Launches, levels
 from deltaprop.backends.narrow import NarrowSweeps, is_narrow
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Form, Kernels, Replays
 from deltaprop.devices.unit import Tile
@@ -27,7 +28,7 @@ class Table(Launches):
 
     def apply(self, f: Rule, x: Array) -> Array:
         y = self.device.empty(x.shape, x.dtype)
-        self.each("apply", x.size, (x, y, x.size), f=f)
+        self.map("apply", x.size, (x, y, x.size), f=f)
         return y
 
     def dense_forward(
@@ -71,11 +72,17 @@ class Table(Launches):
         loss: Loss,
         g: Activation,
         scale: float,
+        db: Array | None,
     ) -> Array:
-        m, n = a.shape
-        delta = self.device.empty((m, n), a.dtype)
-        args = (a, Y, s, weights, delta, a.dtype.type(scale), m, n)
-        self.each("output_delta", m * n, args, residual=loss.residual, slope=g.slope)
+        delta = self.device.empty(a.shape, a.dtype)
+        arrays = (a, Y, s, weights, delta)
+        rules = {"residual": loss.residual, "slope": g.slope}
+        self.column_sums("output_delta", arrays, db, (a.dtype.type(scale),), **rules)
+        return delta
+
+    def fused_delta(self, d: Array, s: Array, g: Activation, db: Array | None) -> Array:
+        delta = self.device.empty(d.shape, d.dtype)
+        self.column_sums("fused_delta", (d, s, delta), db, slope=g.slope)
         return delta
 
     def hidden_delta(self, delta_next: Array, W_next: Array, s: Array, g: Activation) -> Array:
@@ -97,14 +104,27 @@ class Table(Launches):
         return dW
 
     def bias_gradient(self, delta: Array, out: Array | None) -> Array:
-        m, n = delta.shape
-        db = self.device.empty((n,), delta.dtype) if out is None else out
-        slices, terms = runs(n, m, LEAF_SAMPLES, self.device.processors)
-        nodes = self.nodes(slices, db)
-        args = (delta, nodes, m, n, slices, terms)
-        self.each("bias_gradient", slices * n, args, levels(terms, LEAF_SAMPLES))
-        self.tree_sum(nodes, db)
+        db = self.device.empty(delta.shape[1:], delta.dtype) if out is None else out
+        self.column_sums("bias_gradient", (delta,), db)
         return db
+
+    def column_sums(
+        self,
+        kernel: str,
+        arrays: tuple[Any, ...],
+        db: Array | None,
+        numbers: tuple[Any, ...] = (),
+        **rules: Rule,
+    ) -> None:
+        """A kernel made of column_sums, for arrays as the first one is; `db` may be None."""
+        m, n = arrays[0].shape
+        divided = columns(n, m, LEAF_SAMPLES, self.device.processors)
+        nodes = None if db is None else self.nodes(divided.slices, db)
+        args = (*arrays, nodes, *numbers, m, n, divided.leaves, divided.terms)
+        unit = self.unit(kernel, arrays[0].dtype, levels(divided.terms, LEAF_SAMPLES), rules)
+        self.device.launch(unit, (divided.across, divided.slices, 1), (THREADS, 1, 1), args)
+        if db is not None:
+            self.tree_sum(nodes, db)
 
     def edge_forward(
         self,
@@ -154,11 +174,11 @@ class Table(Launches):
         return dw
 
     def add(self, x: Array, y: Array) -> None:
-        self.each("add", x.size, (x, y, x.size))
+        self.map("add", x.size, (x, y, x.size))
 
     def scale(self, x: Array, c: float) -> Array:
         y = self.device.empty(x.shape, x.dtype)
-        self.each("scale", x.size, (x, y, x.dtype.type(c), x.size))
+        self.map("scale", x.size, (x, y, x.dtype.type(c), x.size))
         return y
 
     def sweeps(self, form: Form) -> NarrowSweeps | None:
@@ -184,6 +204,7 @@ def kernels(
         log_softmax=table.log_softmax,
         sample_loss=table.sample_loss,
         output_delta=table.output_delta,
+        fused_delta=table.fused_delta,
         hidden_delta=table.hidden_delta,
         weight_gradient=table.weight_gradient,
         bias_gradient=table.bias_gradient,

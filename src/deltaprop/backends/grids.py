@@ -30,7 +30,13 @@ HIDING = 256
 """Threads that a processor needs to compute while others wait."""
 
 BUSY = 512
-"""Threads of a processor that sum columns."""
+"""Threads of a processor that sum over edges."""
+
+BLOCKS = 4
+"""Blocks of a processor that sum columns."""
+
+COLUMNS = 64
+"""Of a block that sums columns."""
 
 BYTE = 7
 """Instructions that a processor could do in the time of its share of the memory's bandwidth."""
@@ -98,12 +104,30 @@ def cost(g: Grid, elements: int, size: int, processors: int) -> float:
     return product + LAUNCH + BYTE * 2 * g.slices * elements * size / processors
 
 
-def runs(columns: int, K: int, leaf: int, processors: int) -> tuple[int, int]:
-    """Slices, and terms of each, for plain sums of K terms with a thread a column and slice.
+class Columns(NamedTuple):
+    """How a block sums columns: so many leaves at a time, so many terms in all."""
 
-    As few slices as keep the processors busy: each is whole leaves, a power of two of them.
+    across: int
+    slices: int
+    leaves: int
+    terms: int
+
+
+def columns(n: int, m: int, leaf: int, processors: int) -> Columns:
+    """For sums of m terms in n columns: several leaves at a time where there are few columns."""
+    leaves = min(16, 1 << max(0, (COLUMNS // n).bit_length() - 1))
+    across = ceil_div(n, COLUMNS)
+    slices, terms = runs(across, m, leaf * leaves, processors, BLOCKS)
+    return Columns(across, slices, leaves, terms)
+
+
+def runs(sums: int, K: int, leaf: int, processors: int, busy: int = BUSY) -> tuple[int, int]:
+    """Slices, and terms of each, for so many sums of K terms, where a slice of a sum is one's work.
+
+    As few slices as keep the processors busy, each with so many at work: a slice is whole leaves, a
+    power of two of them.
     """
     leaves = max(1, ceil_div(K, leaf))
-    wanted = ceil_div(BUSY * processors, columns)
+    wanted = ceil_div(busy * processors, sums)
     terms = leaf << max(0, (leaves // wanted).bit_length() - 1)
     return ceil_div(leaves * leaf, terms), terms

@@ -17,6 +17,8 @@ COLUMNS, LINES = 32, 8
 
 THREADS = 256
 MOST_BLOCKS = 1 << 20
+AHEAD = 32
+"""Bytes of each array that a thread of `map` in grid.cuh takes at once."""
 
 
 class Device(Arrays, Protocol):
@@ -83,6 +85,10 @@ class Launches:
         blocks = min(ceil_div(count, THREADS), MOST_BLOCKS)
         self.device.launch(unit, (blocks, 1, 1), (THREADS, 1, 1), args)
 
+    def map(self, kernel: str, size: int, args: tuple[Any, ...], **rules: Rule) -> None:
+        """A kernel that goes through arrays of that size element by element."""
+        self.each(kernel, ceil_div(size * args[0].dtype.itemsize, AHEAD), args, 1, **rules)
+
     def product(
         self, kernel: str, divided: Grid, leaf: int, args: tuple[Any, ...], **rules: Rule
     ) -> None:
@@ -122,4 +128,4 @@ class Launches:
         return _unit(kernel, dtype, levels, tuple(rules.items()), tile, constants)
 
     def descend(self, w: Array, g: Array, eta: float) -> None:
-        self.each("descend", w.size, (w, g, w.dtype.type(eta), w.size))
+        self.map("descend", w.size, (w, g, w.dtype.type(eta), w.size))

@@ -142,6 +142,7 @@ def output_delta(
     loss: Loss,
     g: Activation,
     scale: float,
+    db: Array | None,
 ) -> Array:
     delta, c = np.empty_like(a), np.full_like(a, scale)
     if weights is not None:
@@ -149,6 +150,16 @@ def output_delta(
             c *= weights
     where = address("rows.residual", a.dtype, loss.residual, g.slope)
     _call(where, a, Y, s, c, delta, a.size)
+    if db is not None:
+        bias_gradient(delta, db)
+    return delta
+
+
+def fused_delta(d: Array, s: Array, g: Activation, db: Array | None) -> Array:
+    delta = d.copy()
+    _call(address("rows.slope", d.dtype, g.slope), s, delta, d.size)
+    if db is not None:
+        bias_gradient(delta, db)
     return delta
 
 
@@ -221,6 +232,7 @@ def kernels() -> Kernels:
         log_softmax=log_softmax,
         sample_loss=sample_loss,
         output_delta=output_delta,
+        fused_delta=fused_delta,
         hidden_delta=hidden_delta,
         weight_gradient=weight_gradient,
         bias_gradient=bias_gradient,

@@ -90,10 +90,19 @@ def output_delta(
     loss: Loss,
     g: Activation,
     scale: float,
+    db: Array | None,
 ) -> Array:
     c = a.dtype.type(scale)
-    delta = rule(loss.residual, a, Y) * (c if weights is None else weights * c)
-    return delta * rule(g.slope, s)
+    d = rule(loss.residual, a, Y) * (c if weights is None else weights * c)
+    return fused_delta(d, s, g, db)
+
+
+@quiet
+def fused_delta(d: Array, s: Array, g: Activation, db: Array | None) -> Array:
+    delta = d * rule(g.slope, s)
+    if db is not None:
+        bias_gradient(delta, db)
+    return delta
 
 
 @quiet
@@ -187,6 +196,7 @@ def kernels() -> Kernels:
         log_softmax=log_softmax,
         sample_loss=sample_loss,
         output_delta=output_delta,
+        fused_delta=fused_delta,
         hidden_delta=hidden_delta,
         weight_gradient=weight_gradient,
         bias_gradient=bias_gradient,

@@ -173,15 +173,24 @@ def output_delta(
     loss: Loss,
     g: Activation,
     scale: float,
+    db: Array | None,
 ) -> Array:
     c = a.dtype.type(scale)
-    delta = rule(loss.residual, a, Y) * (c if weights is None else weights * c)
-    return delta * rule(g.slope, s)
+    d = rule(loss.residual, a, Y) * (c if weights is None else weights * c)
+    return fused_delta(d, s, g, db)
+
+
+@exactly
+def fused_delta(d: Array, s: Array, g: Activation, db: Array | None) -> Array:
+    delta = d * rule(g.slope, s)
+    if db is not None:
+        bias_gradient(delta, db)
+    return delta
 
 
 @exactly
 def hidden_delta(delta_next: Array, W_next: Array, s: Array, g: Activation) -> Array:
-    return ordered_product(delta_next, W_next, LEAF_FEATURES) * rule(g.slope, s)
+    return fused_delta(ordered_product(delta_next, W_next, LEAF_FEATURES), s, g, None)
 
 
 @exactly
@@ -265,6 +274,7 @@ def kernels() -> Kernels:
         log_softmax=log_softmax,
         sample_loss=sample_loss,
         output_delta=output_delta,
+        fused_delta=fused_delta,
         hidden_delta=hidden_delta,
         weight_gradient=weight_gradient,
         bias_gradient=bias_gradient,

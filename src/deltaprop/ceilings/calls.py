@@ -72,8 +72,13 @@ def _apply(k: Kernels, dtype: str, m: int, n: int) -> Call:
 
 
 def _output(k: Kernels, dtype: str, m: int, n: int) -> Call:
-    a, Y = draw(k, dtype, m, n), draw(k, dtype, m, n)
-    return lambda: k.output_delta(a, Y, a, None, LOSS, G, 1 / m)
+    a, Y, db = draw(k, dtype, m, n), draw(k, dtype, m, n), draw(k, dtype, n)
+    return lambda: k.output_delta(a, Y, a, None, LOSS, G, 1 / m, db)
+
+
+def _fused(k: Kernels, dtype: str, m: int, n: int) -> Call:
+    d, a, db = draw(k, dtype, m, n), draw(k, dtype, m, n), draw(k, dtype, n)
+    return lambda: k.fused_delta(d, a, G, db)
 
 
 def _sample(k: Kernels, dtype: str, m: int, n: int) -> Call:
@@ -138,6 +143,7 @@ CALLS: dict[str, Callable[..., Call]] = {
     "bias_gradient": _biases,
     "apply": _apply,
     "output_delta": _output,
+    "fused_delta": _fused,
     "sample_loss": _sample,
     "softmax": _rows("softmax"),
     "log_softmax": _rows("log_softmax"),
