@@ -177,15 +177,16 @@ def test_what_fails_is_told_and_the_others_are_measured(
     monkeypatch.setattr(limits, "ROUNDS", 1)
     out = tmp_path / "x.json"
     refused("bench", "--kernels", "--backend", "numpy", "--out", out, words=["add 7: no room"])
-    descend, add = json.loads(out.read_text())["rows"]
-    assert descend["seconds"] > 0 and add["failed"] == "no room"
+    descend, add, scale = json.loads(out.read_text())["rows"]
+    assert descend["seconds"] > 0 and add["failed"] == "no room" and scale["seconds"] > 0
 
 
 def test_with_no_time_left_kernels_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "table", lambda dtype: [*flat(7, dtype)])
     monkeypatch.setattr(limits, "ROUNDS", 1)
     text = well("bench", "--kernels", "--backend", "numpy", "--budget", 0)
-    assert text.splitlines()[-2:] == ["not reached: descend 7", "not reached: add 7"]
+    wanted = [f"not reached: {kernel} 7" for kernel in ("descend", "add", "scale")]
+    assert text.splitlines()[-3:] == wanted
     refused("bench", "--kernels", "--largest", 1, words=["no kernel has 1 operations"])
 
 
