@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -50,27 +50,38 @@ def filled(shape: tuple[int, ...], dtype: Any, compute: Callable[[], Any]) -> De
 
 
 class DeviceArray:
-    """As much of CuPy's array as deltaprop uses. NumPy arrays do not mix with it."""
+    """As much of CuPy's array as deltaprop uses. NumPy arrays do not mix with it.
+
+    It is on the GPU that was current when it was made, and is used while that one is.
+    """
 
     __module__ = "cupy"
     __array_ufunc__ = None
 
-    def __init__(self, memory: np.ndarray) -> None:
-        self._memory = memory
+    def __init__(self, memory: np.ndarray, device: Gpu | None = None) -> None:
+        self.memory, self.device = memory, device or Gpu()
+
+    def _view(self, memory: np.ndarray) -> DeviceArray:
+        return DeviceArray(memory, self.device)
+
+    @property
+    def _memory(self) -> np.ndarray:
+        assert self.device.id == Gpu.current, "an array of another GPU than the current one"
+        return self.memory
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
-    dtype = property(lambda self: self._memory.dtype)
-    shape = property(lambda self: self._memory.shape)
-    ndim = property(lambda self: self._memory.ndim)
-    size = property(lambda self: self._memory.size)
-    strides = property(lambda self: self._memory.strides)
-    data = property(lambda self: SimpleNamespace(ptr=self._memory.ctypes.data))
-    T = property(lambda self: DeviceArray(self._memory.T))
+    dtype = property(lambda self: self.memory.dtype)
+    shape = property(lambda self: self.memory.shape)
+    ndim = property(lambda self: self.memory.ndim)
+    size = property(lambda self: self.memory.size)
+    strides = property(lambda self: self.memory.strides)
+    data = property(lambda self: SimpleNamespace(ptr=self.memory.ctypes.data))
+    T = property(lambda self: self._view(self.memory.T))
 
     def __len__(self) -> int:
-        return len(self._memory)
+        return len(self.memory)
 
     def __float__(self) -> float:
         return float(self.get())
@@ -79,10 +90,11 @@ class DeviceArray:
         return bool(self.get())
 
     def __getitem__(self, where: Any) -> DeviceArray:
-        memory, there = self._memory, index(where)
+        memory, there = self.memory, index(where)
         found = np.asarray(memory[there])
         if np.may_share_memory(found, memory):
-            return DeviceArray(found)
+            return self._view(found)
+        assert memory is self._memory
         return filled(found.shape, found.dtype, lambda: memory[there])
 
     def __setitem__(self, where: Any, value: Any) -> None:
@@ -105,7 +117,7 @@ class DeviceArray:
         return DeviceArray(np.asarray(self._memory.any()))
 
     def reshape(self, *shape: Any) -> DeviceArray:
-        return DeviceArray(self._memory.reshape(*shape))
+        return self._view(self.memory.reshape(*shape))
 
     def take(self, indices: DeviceArray, axis: int) -> DeviceArray:
         memory, there = self._memory, operand(indices)
@@ -118,7 +130,7 @@ class DeviceArray:
 
     def get(self) -> np.ndarray:
         TAPE.wait()
-        return self._memory.copy()
+        return self.memory.copy()
 
 
 def operand(x: Any) -> Any:
@@ -150,6 +162,25 @@ ERRORS = {
     "memory": SimpleNamespace(OutOfMemoryError=NeverError),
     "driver": SimpleNamespace(CUDADriverError=NeverError),
 }
+
+
+class Gpu:
+    """One of two; what a program does within the block is done there."""
+
+    current = 0
+    attributes: ClassVar = {"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 232_448}
+
+    def __init__(self, number: int | None = None) -> None:
+        self.id = Gpu.current if number is None else number
+        self._before: list[int] = []
+
+    def __enter__(self) -> Gpu:
+        self._before.append(Gpu.current)
+        Gpu.current = self.id
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        Gpu.current = self._before.pop()
 
 
 class Stream:
@@ -198,10 +229,7 @@ class StrictCupy(ModuleType):
     def __init__(self) -> None:
         super().__init__("cupy")
         self.host = HostDevice()
-        gpu = SimpleNamespace(
-            id=0, attributes={"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 232_448}
-        )
-        self.cuda = SimpleNamespace(Device=lambda *_: gpu, **STREAMS, **ERRORS)
+        self.cuda = SimpleNamespace(Device=Gpu, **STREAMS, **ERRORS)
         self.free = 1 << 30
         self.cuda.runtime = SimpleNamespace(
             CUDARuntimeError=NeverError, memGetInfo=lambda: (self.free, 1 << 37)
@@ -229,7 +257,8 @@ class StrictCupy(ModuleType):
             for x in args:
                 assert not isinstance(x, np.ndarray), "a NumPy array has no address on a GPU"
                 assert not isinstance(x, DeviceArray) or in_one_piece(x._memory)
-            given = tuple(getattr(x, "_memory", x) for x in args)
+            assert device == Gpu.current
+            given = tuple(x._memory if isinstance(x, DeviceArray) else x for x in args)
             TAPE.do(lambda: self.host.launch(unit, grid, block, given, shared_mem))
 
         return launch
@@ -245,11 +274,13 @@ def use_strict_cupy(patch: pytest.MonkeyPatch) -> StrictCupy:
     device = importlib.import_module("deltaprop.devices.cupy")
     patch.setattr(device, "_function", cupy.function)
     patch.delitem(sys.modules, "deltaprop.devices.cupy")
-    here = device.CupyDevice()
-    kernels = table.kernels(here, "cuda", replays=partial(Captured, here))
+    gpus = {name: device.CupyDevice(i) for i, name in enumerate(("cuda", "cuda:1"))}
+    kernels = {
+        name: table.kernels(gpu, name, replays=partial(Captured, gpu)) for name, gpu in gpus.items()
+    }
 
     def load_or_stand_in(name: str | None = None, work: int = 0) -> Kernels:
-        return kernels if name == "cuda" else load(name, work)
+        return kernels.get(name or "") or load(name, work)
 
     for module in ("mlp", "graph"):
         patch.setattr(f"deltaprop.{module}.load_backend", load_or_stand_in)

@@ -41,6 +41,24 @@ class CUDARuntimeError(CUDAError):
     names = cudaError_t
 
 
+class FakeDevice:
+    """Within it, it is the current one."""
+
+    attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232_448}  # noqa: RUF012
+
+    def __init__(self, cupy, number):
+        self.cupy, self.id, self.before = cupy, number, []
+
+    compute_capability = property(lambda self: self.cupy.capability)
+
+    def __enter__(self):
+        self.before.append(self.cupy.device)
+        self.cupy.device = self.id
+
+    def __exit__(self, *_):
+        self.cupy.device = self.before.pop()
+
+
 class FakeCupy(ModuleType):
     """As much of CuPy as the device uses; arrays are NumPy's, launches are noted."""
 
@@ -48,6 +66,7 @@ class FakeCupy(ModuleType):
         super().__init__("cupy")
         self.capability, self.device = capability, device
         self.paths, self.launches, self.calls, self.functions = [], [], [], {}
+        self.devices = []  # that were current when something was launched
         self.fails = None  # what the next allocation, launch or copy raises
         self.refusals = []  # what the next loads raise
         self.count, self.driver, self.made_for = lambda: 1, 13_000, 13_000
@@ -74,12 +93,7 @@ class FakeCupy(ModuleType):
             raise error
 
     def get_device(self, number=None):
-        number = self.device if number is None else number
-        return SimpleNamespace(
-            id=number,
-            compute_capability=self.capability,
-            attributes={"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232_448},
-        )
+        return FakeDevice(self, self.device if number is None else number)
 
     def empty(self, shape, dtype):
         self.calls.append("empty")
@@ -121,6 +135,7 @@ class Function:
     def __call__(self, grid, block, args, shared_mem):
         self.cupy.fail()
         assert shared_mem <= self.max_dynamic_shared_size_bytes
+        self.cupy.devices.append(self.cupy.device)
         self.cupy.launches.append((self.name, grid, block, [*map(passed, args)]))
 
 
@@ -197,13 +212,24 @@ def test_every_kernel_is_loaded_once_and_kept(fake):
 
 
 def test_each_device_has_its_own_functions(fake):
-    """The current device is asked for at every launch."""
-    cupy, k = fake
-    x = np.ones(3, np.float32)
-    for device, capability in ((0, "90"), (1, "75"), (0, "90"), (1, "75")):
-        cupy.device, cupy.capability = device, capability
-        k.add(x, x)
+    """Whichever is the current one, that of the kernels is what launches."""
+    cupy, first = fake
+    x, second = np.ones(3, np.float32), table.kernels(type(first.arrays)(1), "cuda:1")
+    for k, number, capability in ((first, 0, "90"), (second, 1, "75")):
+        cupy.capability = capability
+        for current in (0, 1, 2):
+            cupy.device = current
+            k.add(x, x)
+            assert cupy.devices.pop() == number and cupy.device == current
     assert [architecture(path) for path in cupy.paths] == [90, 75]
+
+
+def test_kernels_are_for_the_device_that_was_current(fake):
+    cupy, k = fake
+    cupy.device = 1
+    arrays = type(k.arrays)()
+    cupy.device = 0
+    assert (k.arrays.number, arrays.number) == (0, 1)
 
 
 def test_arrays_are_cupys(fake):

@@ -214,6 +214,18 @@ def test_a_machine_that_cannot(unavailable, machine):
     check(words.replace("13.5", "{1}.{2}".format(*nvrtc.nvrtcVersion())))
 
 
+def test_a_gpu_by_its_number(unavailable):
+    cupy, _ = unavailable
+    cupy.count = lambda: 2
+    assert dp.MLP([3, 2], backend="cuda:1").backend == "cuda:1"
+    assert dp.MLP([3, 2], backend="cuda").backend == "cuda"
+    with pytest.raises(dp.BackendUnavailableError, match=r"'cuda:2': no GPU 2 here: .* 0 to 1"):
+        dp.MLP([3, 2], backend="cuda:2")
+    for name in ("cuda:", "cuda:x", "cuda:-1", "numba:1"):
+        with pytest.raises(ValueError, match=name):
+            dp.MLP([3, 2], backend=name)
+
+
 def test_a_driver_of_the_same_major_version_will_do(unavailable):
     """An older one runs what was made for a newer one."""
     cupy, _ = unavailable

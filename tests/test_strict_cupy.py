@@ -111,6 +111,31 @@ def test_parameters_of_a_graph_are_set_and_kept(cupy: StrictCupy) -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("kind", ["numpy", "cupy"])
+def test_a_net_on_another_gpu(cupy: StrictCupy, name: str, kind: str) -> None:
+    """It computes there, whichever is the current one; arrays of others are refused."""
+    net = NETS[name]()
+    there = net.to("cuda:1")
+    assert there.backend == "cuda:1" and there.parameters.device.id == 1
+    given, elsewhere = batch_of(net), [cupy.asarray(x) for x in batch_of(net)]
+    with cupy.cuda.Device(1):
+        placed = [cupy.asarray(x) if kind == "cupy" else x for x in given]
+    for _ in range(3):
+        found = there.value_and_grad(*placed[:2], None, placed[2])[1].flat
+        assert_same_bits(to_numpy(found), net.value_and_grad(*given[:2], None, given[2])[1].flat)
+        there.train_step(*placed[:2], learning_rate=0.25)
+        net.train_step(*given[:2], learning_rate=0.25)
+    there.fit(*placed[:2], epochs=1, progress=False)
+    net.fit(*given[:2], epochs=1, progress=False)
+    assert_same_bits(to_numpy(there.parameters), net.parameters)
+    there.backward(there.forward(placed[0]), placed[1])
+    assert float(there.loss(*placed[:2])) == net.loss(*given[:2])
+    assert_same_bits(to_numpy(there.predict(placed[0], 64)), net.predict(given[0]))
+    with pytest.raises(TypeError, match=r"X is on GPU 0, but .*'cuda:1' computes on GPU 1"):
+        there.predict(elsewhere[0])
+
+
+@pytest.mark.parametrize("name", NETS)
 def test_a_step_does_not_wait(cupy: StrictCupy, name: str) -> None:
     """On the GPU's own arrays: whoever wants a number waits."""
     net = NETS[name]().to("cuda")

@@ -44,10 +44,16 @@ def lossless(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
 def check_array(name: str, x: Any, k: Kernels) -> None:
     """Raises TypeError unless x is an array that this backend can take."""
     if is_cupy(x):
-        if k.name != "cuda":
+        number = getattr(k.arrays, "number", None)
+        if number is None:
             raise TypeError(
                 f"{name} is a CuPy array, but backend {k.name!r} computes on NumPy arrays; "
                 f"pass {name}.get(), or use backend='cuda'"
+            )
+        if x.device.id != number:
+            raise TypeError(
+                f"{name} is on GPU {x.device.id}, but backend {k.name!r} computes on GPU {number}; "
+                f"copy it there, or use backend='cuda:{x.device.id}'"
             )
     elif not isinstance(x, np.ndarray):
         raise TypeError(f"{name} must be a NumPy or CuPy array, got {type(x).__name__}")
@@ -75,7 +81,8 @@ def as_input(
     if is_cupy(x):
         import cupy
 
-        return cupy.ascontiguousarray(x, dtype)
+        with k.arrays.here:
+            return cupy.ascontiguousarray(x, dtype)
     return k.arrays.asarray(np.require(x, dtype, ["C", "A", "E"]))
 
 

@@ -12,6 +12,7 @@ Rules named here (leaf, tree, fma chain) are those of the numerics specification
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -34,6 +35,10 @@ Array = Any
 
 class Arrays(Protocol):
     """Where a backend's arrays live."""
+
+    @property
+    def here(self) -> AbstractContextManager[Any]:
+        """Within it, what is done with the arrays themselves is done there."""
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A new array of unspecified content."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,19 @@ from deltaprop.equations import Batch
 from deltaprop.losses import Loss, loss_named
 from deltaprop.parts import Part, check_part
 from deltaprop.targets import as_targets, as_weights
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def on_its_device(method: F) -> F:
+    """A method of a net, whose arrays it handles itself, where they are."""
+
+    @wraps(method)
+    def there(self: Any, *args: Any, **options: Any) -> Any:
+        with self.kernels.arrays.here:
+            return method(self, *args, **options)
+
+    return there  # type: ignore[return-value]
 
 
 class Given(ABC):

@@ -19,6 +19,7 @@ from deltaprop.contract import Array, Kernels, Replays
 from deltaprop.devices.memory import NumpyArrays
 from deltaprop.equations import Batch, OutputArrays
 from deltaprop.errors import GraphError
+from deltaprop.given import on_its_device
 from deltaprop.graphs.blueprint import Blueprint
 from deltaprop.graphs.exchange import Exchange
 from deltaprop.graphs.topology import Topology, wire
@@ -271,6 +272,7 @@ class Graph(Exchange, Net[UnitParameters]):
         here = self.to("numpy", "float64")
         return unit_gradient_bounds(here._finished.wiring, here.parameters, X, batch, loss, u)
 
+    @on_its_device
     def forward(self, X: Array) -> GraphTrace:
         """z and a of every unit, by name."""
         graph, back = self.topology, back_to(X, self.kernels)
@@ -282,6 +284,7 @@ class Graph(Exchange, Net[UnitParameters]):
             Rows(back(rows), graph, graph.inputs), Rows(back(a[: graph.units]), graph, 0)
         )
 
+    @on_its_device
     def backward(
         self,
         trace: GraphTrace,

@@ -14,6 +14,7 @@ from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import load as load_backend
 from deltaprop.contract import Array, Form, Kernels, Steps
 from deltaprop.equations import Batch, Layer, Outputs, Trace
+from deltaprop.given import on_its_device
 from deltaprop.losses import Loss
 from deltaprop.net import TYPICAL_BATCH, Net
 from deltaprop.parameters import Parameters, glorot, layer_shapes, total
@@ -48,8 +49,9 @@ class MLP(Net[Parameters]):
     dtype
         "float32" or "float64": of parameters, activations and gradients.
     backend
-        "cpu", "cuda", "auto", or a name from `deltaprop.backends()`. Without one, the block
-        `use_backend`, then $DELTAPROP_BACKEND, then "auto" decide, here and once.
+        "cpu", "cuda" (CuPy's current GPU), "cuda:1" (the GPU of that number), "auto", or a name
+        from `deltaprop.backends()`. Without one, the block `use_backend`, then
+        $DELTAPROP_BACKEND, then "auto" decide, here and once.
     ensemble
         With a number n, so many nets of this shape at once: an `Ensemble`, whose arrays have
         the axis of members first.
@@ -177,6 +179,7 @@ class MLP(Net[Parameters]):
 
     # -------------------------------------------------------------------------- sweeps
 
+    @on_its_device
     def forward(self, X: Array) -> Trace:
         """z[l] and a[l] of every layer l = 1, ..., L; a[0] is X and z[0] is None."""
         self._require_one("forward")
@@ -187,6 +190,7 @@ class MLP(Net[Parameters]):
     def _forward(self, X: Array, keep_z: bool = False) -> Trace:
         return equations.forward(self.kernels, self.layers, self._inputs(X), keep_z)
 
+    @on_its_device
     def backward(
         self,
         trace: Trace,

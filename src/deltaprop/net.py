@@ -96,11 +96,12 @@ class Net(Given, Generic[P]):
 
     def predict(self, X: Array, micro_batch: Part = None) -> Array:
         """The outputs (m, outputs) for inputs X (m, inputs); `micro_batch` as `value_and_grad`."""
-        if micro_batch is None:
-            return back_to(X, self.kernels)(self._predict(self._inputs(X)))
-        here = self._inputs(X, self._where(X, micro_batch))
-        part = self._size(micro_batch)
-        return outputs_in_parts(self.kernels, self._predict, here, part or here.shape[-2])
+        k = self.kernels
+        with k.arrays.here:
+            if micro_batch is None:
+                return back_to(X, k)(self._predict(self._inputs(X)))
+            here, part = self._inputs(X, self._where(X, micro_batch)), self._size(micro_batch)
+            return outputs_in_parts(k, self._predict, here, part or here.shape[-2])
 
     def _predict(self, X: Array) -> Array:
         """a of the outputs, for X where the backend has it."""
@@ -143,11 +144,12 @@ class Net(Given, Generic[P]):
         if sample_weight is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
             flat = np.empty_like(self.parameters)
             return plan.value(self.parameters, X, Y, flat), self._like_parameters(flat)
-        here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
-        error, gradient = self._summed(here, batch, chosen, self._size(micro_batch))
-        self._is_ready(loss, chosen)
-        gradient = back_to(X, self.kernels)(gradient)
-        return self._scaled(error, batch, chosen, X), self._like_parameters(gradient)
+        with self.kernels.arrays.here:
+            here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
+            error, gradient = self._summed(here, batch, chosen, self._size(micro_batch))
+            self._is_ready(loss, chosen)
+            gradient = back_to(X, self.kernels)(gradient)
+            return self._scaled(error, batch, chosen, X), self._like_parameters(gradient)
 
     def _size(self, micro_batch: Part) -> int | None:
         """Samples at a time; None for all of them."""
@@ -203,15 +205,16 @@ class Net(Given, Generic[P]):
         micro_batch: Part = None,
     ) -> float:
         """E alone: the forward sweep. Arguments and E as of `value_and_grad`."""
-        here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
+        with self.kernels.arrays.here:
+            here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
 
-        def sweep(X: Array, batch: Batch) -> tuple[Array]:
-            return (self._error(X, batch, chosen),)
+            def sweep(X: Array, batch: Batch) -> tuple[Array]:
+                return (self._error(X, batch, chosen),)
 
-        part = None if micro_batch is None else self._size(micro_batch)
-        (error,) = self._in_parts(("error", chosen), sweep, here, batch, part)
-        E: float = self._scaled(error, batch, chosen, X)
-        return E
+            part = None if micro_batch is None else self._size(micro_batch)
+            (error,) = self._in_parts(("error", chosen), sweep, here, batch, part)
+            E: float = self._scaled(error, batch, chosen, X)
+            return E
 
     def _error(self, X: Array, batch: Batch, loss: Loss) -> Array:
         """sum_i w_i e_i, from a forward sweep."""
@@ -249,15 +252,16 @@ class Net(Given, Generic[P]):
         if sample_weight is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
             E = plan.value(self.parameters, X, Y, None, rate)
             return E
-        here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
-        if micro_batch is None:
-            error = self._step(here, batch, chosen, rate)
-        else:
-            error, gradient = self._summed(here, batch, chosen, self._size(micro_batch))
-            self._descend(gradient, rate)
-        self._is_ready(loss, chosen)
-        E = self._scaled(error, batch, chosen, X)
-        return E
+        with self.kernels.arrays.here:
+            here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
+            if micro_batch is None:
+                error = self._step(here, batch, chosen, rate)
+            else:
+                error, gradient = self._summed(here, batch, chosen, self._size(micro_batch))
+                self._descend(gradient, rate)
+            self._is_ready(loss, chosen)
+            E = self._scaled(error, batch, chosen, X)
+            return E
 
     def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:
         """A plan for the same call once more, where a backend has one: nothing is to be checked."""

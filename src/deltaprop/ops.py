@@ -23,8 +23,9 @@ class _Call:
     """The backend, dtype and kind of array of one call, taken from its first array."""
 
     def __init__(self, name: str, first: Any, backend: str | None) -> None:
-        on_gpu = backend is None and is_cupy(first)
-        self.k: Kernels = load_backend("cuda" if on_gpu else backend)
+        if backend is None and is_cupy(first):
+            backend = f"cuda:{first.device.id}"
+        self.k: Kernels = load_backend(backend)
         check_array(name, first, self.k)
         try:
             self.dtype = float_dtype(first.dtype.newbyteorder("="))

@@ -84,7 +84,8 @@ def fit(
     history = History()
     random = None if seed is None else np.random.Generator(np.random.PCG64(seed))
     hidden = None if progress is None else not progress
-    with tqdm(total=epochs, disable=hidden, unit="epoch") as bar:
+    bar = tqdm(total=epochs, disable=hidden, unit="epoch")
+    with bar, net.kernels.arrays.here:
         for _ in range(epochs):
             start = time.perf_counter()
             m = batch.samples

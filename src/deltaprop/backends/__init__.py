@@ -65,16 +65,16 @@ def _numba() -> Kernels:
     return _module("numba")
 
 
-def _cuda() -> Kernels:
+def _cuda(name: str, number: int) -> Kernels:
     from deltaprop.devices.gpu import require_gpu
 
-    require_gpu()
+    require_gpu(number)
     from deltaprop.backends import cuda as table
     from deltaprop.backends.replays import Captured
     from deltaprop.devices.cupy import CupyDevice
 
-    device = CupyDevice()
-    return table.kernels(device, "cuda", replays=partial(Captured, device))
+    device = CupyDevice(number)
+    return table.kernels(device, name, replays=partial(Captured, device))
 
 
 def _cuda_host() -> Kernels:
@@ -88,13 +88,14 @@ def _cuda_host() -> Kernels:
     return table.kernels(HostDevice(), "cuda-host")
 
 
+CUDA_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cuda-core")
 BACKENDS = {
     b.name: b
     for b in (
         _Backend("reference", True, ("numpy",), lambda: _module("reference")),
         _Backend("numpy", False, ("numpy",), lambda: _module("numpy")),
         _Backend("numba", True, ("numba", "llvmlite"), _numba),
-        _Backend("cuda", True, ("cupy-cuda13x", "cupy-cuda12x", "cuda-core"), _cuda),
+        _Backend("cuda", True, CUDA_PACKAGES, lambda: _load("cuda")),
         _Backend("cuda-host", True, ("numpy",), _cuda_host),
     )
 }
@@ -104,15 +105,17 @@ _default: ContextVar[str | None] = ContextVar("deltaprop_backend", default=None)
 
 
 @cache
-def _made(name: str) -> Kernels:
-    return BACKENDS[name].kernels()
+def _made(name: str, gpu: int | None = None) -> Kernels:
+    return BACKENDS[name].kernels() if gpu is None else _cuda(name, gpu)
 
 
 def _load(name: str) -> Kernels:
-    if name == "cuda":
-        from deltaprop.devices.gpu import require_own_process
+    backend, _, number = name.partition(":")
+    if backend == "cuda":
+        from deltaprop.devices.gpu import current, require_own_process
 
         require_own_process()  # what was made may be a parent's
+        return _made(name, int(number) if number else current())
     return _made(name)
 
 
@@ -146,7 +149,15 @@ def _versions(backend: _Backend) -> str:
 
 def is_exact(name: str) -> bool:
     """Whether that backend's results are the specification's, bit for bit."""
-    return BACKENDS[name].exact
+    return BACKENDS[name.partition(":")[0]].exact
+
+
+def _named(kind: str, name: str) -> str:
+    """The choice of that name; "cuda:1" is the GPU of that number."""
+    backend, _, number = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if backend == "cuda" and number.isdecimal():
+        return f"cuda:{int(number)}"
+    return find(kind, name, CHOICES)
 
 
 def choice(name: str | None = None) -> str:
@@ -154,12 +165,12 @@ def choice(name: str | None = None) -> str:
     chosen = _default.get() if name is None else name
     if chosen is None:
         variable = os.environ.get("DELTAPROP_BACKEND") or "auto"
-        chosen = find("$DELTAPROP_BACKEND", variable, CHOICES)
-    return find("backend", chosen, CHOICES)
+        chosen = _named("$DELTAPROP_BACKEND", variable)
+    return _named("backend", chosen)
 
 
 def resolve(name: str | None = None, work: int = 0) -> str:
-    """The backend to use, a key of `BACKENDS`, for `name` or what was chosen around it.
+    """The backend to use, for `name` or what was chosen around it: a key of `BACKENDS`, or a GPU.
 
     `work` is the number of multiplications that lie ahead: "auto" takes a GPU for large work.
     """
@@ -187,7 +198,7 @@ def use_backend(name: str) -> Iterator[None]:
 
     It holds for the thread (and the asyncio task) that entered the block.
     """
-    token = _default.set(find("backend", name, CHOICES))
+    token = _default.set(_named("backend", name))
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""An NVIDIA GPU, through CuPy: its arrays, its current device and stream.
+"""An NVIDIA GPU, through CuPy: its arrays, and the stream that is current on it.
 
 CuPy compiles source with options the specification forbids (it flushes subnormals), so
 units are compiled by NVRTC here (nvrtc.py) and only loaded by CuPy.
@@ -118,22 +118,24 @@ class Capture:
 
 
 class CupyDevice:
-    """The `Device` that is CuPy's current GPU.
+    """The `Device` that is a GPU: that of a number, or the one that is CuPy's current one now.
 
     Raises DeviceMemoryError without room, KernelError where the GPU fails or refuses a kernel.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int | None = None) -> None:
+        self.number = cupy.cuda.Device().id if number is None else number
+        self.here = cupy.cuda.Device(self.number)
         self._launched = Launched()
         CUDA.started = True
 
     @property
     def processors(self) -> int:
-        return _attribute("MultiProcessorCount", cupy.cuda.Device().id)
+        return _attribute("MultiProcessorCount", self.number)
 
     @property
     def shared_memory(self) -> int:
-        return _attribute("MaxSharedMemoryPerBlockOptin", cupy.cuda.Device().id)
+        return _attribute("MaxSharedMemoryPerBlockOptin", self.number)
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         return self._allocate(lambda: cupy.empty(shape, dtype), shape, dtype)
@@ -145,14 +147,16 @@ class CupyDevice:
         if CUDA.forked:
             raise KernelError(FORKED)
         try:
-            there = cupy.asnumpy(x)
+            with self.here:
+                there = cupy.asnumpy(x)
         except ERRORS as error:
             raise self._launched.failed(error) from error
         self._launched.forget()
         return there
 
     def room(self) -> int:
-        return _room()
+        with self.here:
+            return _room()
 
     def launch(
         self,
@@ -167,14 +171,15 @@ class CupyDevice:
         values = tuple([NULL if x is None else x for x in args])
         launch = unit, grid, block, [x if type(x) is int else x.shape for x in values]
         try:
-            function = _function(unit, cupy.cuda.Device().id, shared)
-            function(grid, block, values, shared_mem=shared)
+            with self.here:
+                function = _function(unit, self.number, shared)
+                function(grid, block, values, shared_mem=shared)
         except ERRORS as error:
             raise self._launched.refused(launch, error) from error
         self._launched.note(launch)
 
     def place(self) -> tuple[int, int]:
-        """This thread, and CuPy's current stream."""
+        """This thread, and the stream that is current on this GPU."""
         return threading.get_ident(), cupy.cuda.get_current_stream().ptr
 
     def address(self, x: Any) -> tuple[Any, ...]:
@@ -189,8 +194,10 @@ class CupyDevice:
         if CUDA.forked:
             raise KernelError(FORKED)
         try:
-            return allocate()
+            with self.here:
+                return allocate()
         except cupy.cuda.memory.OutOfMemoryError as error:
-            raise _no_room(shape, dtype) from error
+            with self.here:
+                raise _no_room(shape, dtype) from error
         except ERRORS as error:
             raise self._launched.failed(error) from error

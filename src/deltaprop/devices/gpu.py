@@ -42,8 +42,18 @@ def require_own_process() -> None:
         raise BackendUnavailableError(FORKED)
 
 
-def require_gpu() -> None:
-    """Raises BackendUnavailableError where CuPy's current GPU cannot be used, or none is there."""
+def current() -> int:
+    """The number of CuPy's current GPU; 0 where nobody can tell."""
+    try:
+        import cupy
+
+        return int(cupy.cuda.Device().id)
+    except Exception:  # what is wrong, `require_gpu` says
+        return 0
+
+
+def require_gpu(number: int) -> None:
+    """Raises BackendUnavailableError where that GPU cannot be used, or is not there."""
     try:
         import cuda.core  # noqa: F401
         import cupy
@@ -51,10 +61,13 @@ def require_gpu() -> None:
         raise BackendUnavailableError(f"{missing.__cause__ or missing}; {INSTALL}") from missing
     try:
         _require_driver(cupy.cuda.runtime)
-        if cupy.cuda.runtime.getDeviceCount() == 0:
+        count = cupy.cuda.runtime.getDeviceCount()
+        if count == 0:
             raise BackendUnavailableError("no GPU here")
+        if number >= count:
+            raise BackendUnavailableError(f"no GPU {number} here: there are 0 to {count - 1}")
         CUDA.started = True
-        architecture(cupy.cuda.Device().id)
+        architecture(number)
     except cupy.cuda.runtime.CUDARuntimeError as error:
         hint = HINTS.get(error.status, "")
         raise BackendUnavailableError(f"no GPU that works: {error}{hint}") from error

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def _argument(x: Any) -> Any:
 class HostDevice:
     """The `Device` that is this CPU."""
 
+    here: AbstractContextManager[None] = nullcontext()
     shared_memory = 227 << 10
 
     def __init__(self, order: str = "forward", seed: int = 0, processors: int = 2) -> None:
