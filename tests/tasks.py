@@ -16,6 +16,14 @@ from values import frozen
 UNITWISE = [name for name, g in dp.ACTIVATIONS.items() if not g.rowwise]
 
 
+LOSSES = list(dp.LOSSES)
+
+
+def dtype_in_turn(*turns: int) -> str:
+    """Of what is counted here, any combination that leaves one out is met by both dtypes."""
+    return ("float32", "float64")[sum(turns) % 2]
+
+
 def targets(loss: str, m: int, n: int, dtype: str, seed: int) -> np.ndarray:
     Y = np.abs(sample((m, n), "float64", seed))
     if dp.LOSSES[loss].link == "softmax":

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import by_hand
 import deltaprop as dp
 from by_hand import SIZES, named, positive, scaled
-from tasks import UNITWISE, task
+from tasks import UNITWISE, dtype_in_turn, task
 
 Pairs = by_hand.Pairs
 
@@ -47,7 +47,8 @@ def assert_named(text: str, pairs: Pairs, net: dp.MLP, batch: Any, w: Any = None
 @pytest.mark.parametrize("activation", UNITWISE)
 @pytest.mark.parametrize("count", SIZES)
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_missing_slope(activation, count, bias, dtype):
+def test_a_missing_slope(activation, count, bias):
+    dtype = dtype_in_turn(UNITWISE.index(activation), count, bias)
     net, batch = task(SIZES[count], activation, "mse", 7, bias=bias, dtype=dtype)
     for l in range(count):
         assert_named(
@@ -113,7 +114,8 @@ def test_with_two_classes_the_two_slopes_of_softmax_are_told_apart():
 @pytest.mark.parametrize("activation", UNITWISE)
 @pytest.mark.parametrize("count", [2, 3, 4])
 @pytest.mark.parametrize("bias", [True, False])
-def test_weights_already_updated(activation, count, bias, dtype):
+def test_weights_already_updated(activation, count, bias):
+    dtype = dtype_in_turn(UNITWISE.index(activation), count, bias)
     net, batch = task(SIZES[count], activation, "half_mse", 7, bias=bias, dtype=dtype)
     for eta in (0.125, 2.0):
         pairs = by_hand.gradients(net, *batch, eta=eta)
