@@ -82,7 +82,7 @@ def test_what_the_readme_claims_of_training_steps() -> None:
     ratios = {case["name"]: case["ratio"] for case in results["cases"]}
     wide = {name: ratios.pop(name) for name in ("1024 x 4, batch 1024", "2048 x 3, batch 256")}
     assert max(ratios.values()) < 0.7
-    assert all(1.1 < ratio <= 1.2 or round(ratio, 1) == 1.2 for ratio in wide.values())
+    assert all(1.1 < ratio <= 1.25 for ratio in wide.values())
     missed = [c["name"] for c in results["cases"] if c["ratio"] > c["goal"]]
     assert missed == ["3-64-64-64-64-1, batch 65536", *wide]
     rivals = {"NumPy", "PyTorch", "torch.compile", "JAX", "scikit-learn"}
