@@ -35,12 +35,14 @@ if [ "$backend" = cuda ]; then
     export DELTAPROP_REQUIRE_GPU=1
     largest=${LARGEST:-1e14} out=${OUT:-benchmarks/results}
     pytest+=("$(($(nproc) < 16 ? $(nproc) : 14))")
+    digests=40
     # Sources are compiled for every architecture where there is no GPU, too.
     tests=(--ignore tests/test_cuda_sources.py -k "(cuda or gpu) and not host" tests)
     name=gpu-$("$python" -c 'from deltaprop.peers.machine import slug; print(slug())') || name=gpu
 else
     largest=${LARGEST:-2e6} out=${OUT:-$scratch}
     pytest+=(2)
+    digests=400 # of C++
     tests=(-k cuda-host tests/kernels/test_add.py)
     name=rehearsal
 fi
@@ -97,7 +99,7 @@ main() {
     [ "$backend" != cuda ] || timeout 20 nvidia-smi || echo "nvidia-smi: failed"
     "$python" -c 'import sys; print(sys.version)'
     check "environment" 40 "$python" -m deltaprop.cli info
-    check "digests of fixed nets" 40 "$python" -m deltaprop.cli check --digest --backend "$backend"
+    check "digests of fixed nets" "$digests" "$python" -m deltaprop.cli check --digest --backend "$backend"
     check "digits, bit for bit" 60 "$python" -m deltaprop.cli check \
         --backend reference --backend numba --backend "$backend"
     check "tests on $backend" 150 "$python" -m pytest "${pytest[@]}" "${tests[@]}"

@@ -33,10 +33,10 @@ def steps(found: dict[str, Any]) -> Iterator[str]:
     if rows:
         what = "predictions" if rows[0]["inference"] else "training steps"
         yield f"{what}, {rows[0]['dtype']}"
-        yield f"{'':<34}{'ours, us':>12}{'best rival, us':>28}{'ratio':>7}{'goal':>6}"
+        yield f"{'':<32}{'ours, us':>12}{'best rival, us':>28}{'ratio':>7}{'goal':>6}"
     for row in rows:
         for name, how in row["failed"].items():
-            yield f"{row['name']:<34}  {name} FAILED: {how}"
+            yield f"{row['name']:<32}  {name} FAILED: {how}"
         if row["ratio"] is None:
             continue
         best = f"{row['best_rival']} {row['seconds'][row['best_rival']] * 1e6:,.1f}"
@@ -44,7 +44,7 @@ def steps(found: dict[str, Any]) -> Iterator[str]:
         missed = "  missed" if goal and row["ratio"] > row["goal"] else ""
         absent = f"  without {', '.join(row['absent'])}" if row["absent"] else ""
         yield (
-            f"{row['name']:<34}{row['seconds']['deltaprop'] * 1e6:>12,.1f}{best:>28}"
+            f"{row['name']:<32}{row['seconds']['deltaprop'] * 1e6:>12,.1f}{best:>28}"
             f"{row['ratio']:>7.2f}{goal:>6}{missed}{absent}"
         )
 

@@ -275,10 +275,10 @@ def test_who_is_not_here_is_told_with_the_reason() -> None:
         "Compiler": "no compiler found",
     }
     assert set(row.seconds) == set(row.errors) == {OURS, "NumPy"}
-    assert "  Compiler      not here: no compiler found" in figures.lines(row, 100.0)
+    assert "  Compiler       not here: no compiler found" in figures.lines(row, 100.0)
     row = figures.measure(SMALL, 0.0, [Rival(OURS, "deltaprop", failing), *quick("NumPy")])
     assert row.failed == {OURS: "no compiler found"}
-    assert "  deltaprop     FAILED: no compiler found" in figures.lines(row, 100.0)
+    assert "  deltaprop      FAILED: no compiler found" in figures.lines(row, 100.0)
     assert set(row.seconds) == {"NumPy"} and row.ratio is None
 
 

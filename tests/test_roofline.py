@@ -24,6 +24,13 @@ def test_nothing_asks_for_less_than_it_must_move(work):
     assert work.instructions > 0
 
 
+def test_float64_has_every_kernel_but_no_net_that_does_not_fit():
+    kernels = {work.kernel for work in table("float64")}
+    assert kernels == {work.kernel for work in table()}
+    sweeps = [work.shape for work in table("float64") if work.kernel == "whole_sweep"]
+    assert sweeps and all(max(shape[1:]) == 64 for shape in sweeps)
+
+
 def test_instructions_of_rules():
     assert instructions(lambda x: x) == 0
     assert instructions(lambda x: x * x - 1) == 2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from deltaprop.backends import BACKENDS, backends, resolve
+from deltaprop.backends import BACKENDS, backends, load, resolve
 from deltaprop.bench import bench as timings
 from deltaprop.cli_kernels import kernels as kernels_command
 from deltaprop.cli_options import BACKEND, DTYPE, in_a_folder
@@ -204,7 +204,6 @@ def _measure(
 
 def _peak(backend: str, dtype: str) -> float:
     """GFLOP/s: of fused multiply-adds in registers, on a GPU of its library's products."""
-    from deltaprop.backends import load
     from deltaprop.ceilings import limits
     from deltaprop.ceilings.clock import clock_of
     from deltaprop.peers import peak

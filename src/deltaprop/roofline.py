@@ -13,7 +13,7 @@ import numpy as np
 
 from deltaprop.activations import ACTIVATIONS, IDENTITY
 from deltaprop.backends.grids import TILES, ceil_div, columns, grid
-from deltaprop.backends.narrow import Memory, run_of
+from deltaprop.backends.narrow import Memory, is_narrow, run_of
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Form
 from deltaprop.elementary import exp, log
 from deltaprop.losses import LOSSES
@@ -141,10 +141,14 @@ def edges(m: int, units: int, fan: int, dtype: str = "float32") -> Iterator[Work
     yield Work("edge_gradient", size, shape, least, asked, count * m)
 
 
+def form_of(sizes: tuple[int, ...], dtype: str) -> Form:
+    """A net with identity outputs."""
+    return Form(sizes, (*(G for _ in sizes[2:]), IDENTITY), True, np.dtype(dtype))
+
+
 def whole(m: int, sizes: tuple[int, ...], dtype: str = "float32") -> Work:
     """A sweep of a narrow net: blocks ask for weights, and nodes of the trees, for each leaf."""
-    activations = (*(G for _ in sizes[2:]), IDENTITY)
-    form = Form(sizes, activations, True, np.dtype(dtype))
+    form = form_of(sizes, dtype)
     places = PROCESSORS * (SHARED // Memory(form).with_stages)
     leaves, P = ceil_div(m, LEAF_SAMPLES), form.count
     slices = ceil_div(leaves, run_of(leaves, 1, places))
@@ -169,9 +173,10 @@ NETS: tuple[tuple[int, tuple[int, ...]], ...] = ((65_536, DEEP), (1 << 20, DEEP)
 
 def table(dtype: str = "float32") -> list[Work]:
     """Every kernel at sizes that nets have; products first."""
+    narrow = [(m, sizes) for m, sizes in NETS if is_narrow(form_of(sizes, dtype), SHARED)]
     return [
         *(work for size in LAYERS for work in layer(*size, dtype)),
-        *(whole(m, sizes, dtype) for m, sizes in NETS),
+        *(whole(m, sizes, dtype) for m, sizes in narrow),
         *(work for size in OUTPUTS for work in outputs(*size, dtype)),
         *(work for count in PARAMETERS for work in flat(count, dtype)),
         tree(256, 12_801, dtype),

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.activations import IDENTITY
 from deltaprop.backends.grids import TILES
 from deltaprop.backends.launches import Launches
 from deltaprop.ceilings.clock import Call
 from deltaprop.ceilings.limits import draw
-from deltaprop.contract import Array, Fan, Form, Kernels
+from deltaprop.contract import Array, Fan, Kernels
 from deltaprop.equations import Batch
-from deltaprop.roofline import LOSS, G, Work
+from deltaprop.roofline import LOSS, G, Work, form_of
 
 PRODUCTS = ("dense_forward", "hidden_delta", "weight_gradient")
 LAUNCHED = ("tree_sum",)
@@ -166,7 +165,7 @@ def _tree(k: Kernels, dtype: str, nodes: int, count: int) -> Call:
 
 def _whole(k: Kernels, dtype: str, m: int, *sizes: int) -> Call:
     """A gradient of a narrow net; raises ValueError where it is not one launch."""
-    form = Form(sizes, (*(G for _ in sizes[2:]), IDENTITY), True, np.dtype(dtype))
+    form = form_of(sizes, dtype)
     sweeps = k.sweeps(form) if k.sweeps else None
     if sweeps is None:
         raise ValueError(f"no whole sweep for {sizes} on {k.name}")

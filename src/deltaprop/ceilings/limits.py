@@ -51,7 +51,7 @@ def measure(k: Kernels, clock: Clock, dtype: str) -> Limits:
         raise ValueError("CUPY_TF32 is set: what cuBLAS does then is not what is computed here")
     xp = library(k)
     count = COPIED.get(k.name, 1 << 26)
-    source, target = (k.arrays.asarray(np.ones(count, "u1")) for _ in range(2))
+    source, target = (k.arrays.empty((count,), np.dtype("u1")) for _ in range(2))
     copying = 2 * count / median(clock, [lambda: xp.copyto(target, source)] * CALLS)
     sides = SIDES.get(k.name, (512,))
     return Limits(copying, {n: 2 * n**3 / product(k, clock, n, n, n, dtype) for n in sides})

@@ -185,11 +185,11 @@ def lines(row: Row, peak: float) -> list[str]:
         rate = row.gflops(name)
         share = f"{100 * rate / peak:>8.2g}% of peak" if peak else ""
         out.append(
-            f"  {name:<14}{row.seconds[name] * 1e6:>14,.1f} us{rate:>10.4g} GFLOP/s{share}"
+            f"  {name:<15}{row.seconds[name] * 1e6:>14,.1f} us{rate:>10.4g} GFLOP/s{share}"
             f"{_remarks(row, name)}"
         )
-    out += [f"  {name:<14}not here: {reason}" for name, reason in row.absent.items()]
-    out += [f"  {name:<14}FAILED: {reason}" for name, reason in row.failed.items()]
+    out += [f"  {name:<15}not here: {reason}" for name, reason in row.absent.items()]
+    out += [f"  {name:<15}FAILED: {reason}" for name, reason in row.failed.items()]
     if row.ratio is not None:
         goal = row.case.goal
         verdict = "" if goal is None else f"; goal {goal:g}: {_met(row.ratio, goal)}"
