@@ -20,11 +20,11 @@ from deltaprop import cli_bench
 from deltaprop.bench import NETS
 from deltaprop.ceilings import limits
 from deltaprop.ceilings.limits import Limits
-from deltaprop.peers import answers, machine, rivals
+from deltaprop.peers import answers, machine, rivals, rounds
 from deltaprop.peers import case as cases
 from deltaprop.peers.allowance import Allowance
 from deltaprop.peers.answers import VISIBLE, Expected, WrongAnswerError
-from deltaprop.peers.by_hand import by_numpy, deltaprop
+from deltaprop.peers.by_hand import Runner, by_numpy, deltaprop
 from deltaprop.peers.case import DISTINCT, Case, Task
 from deltaprop.peers.figures import measure
 from deltaprop.peers.rivals import OURS, Rival
@@ -110,10 +110,10 @@ def test_half_of_a_large_batch_is_not_enough() -> None:
         Expected.of(case).check("half", runner.answer(runner.run()))
 
 
-def test_who_compiles_for_long_starts_while_there_is_time() -> None:
-    """One whose start goes wrong, or who is wrong, takes nobody else along."""
+def test_who_compiles_for_long_starts_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "SLICE", 1e-3)
 
-    def start(task: Task):
+    def start(task: Task) -> Runner:
         started.append(task.rate)
         return by_numpy(task)
 
@@ -132,9 +132,8 @@ def test_the_command_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(rivals, "EVERYBODY", (OURS, "NumPy"))
     monkeypatch.setattr(cli_bench, "_peak", lambda *_: 50.0)
     out = tmp_path / "gpu.json"
-    text = well(
-        "bench", "--peers", "--backend", "cuda", "--seconds", 0, "--largest", 200, "--out", out
-    )
+    options = ("--seconds", 0, "--largest", 200, "--out", out)
+    text = well("bench", "--peers", "--backend", "cuda", *options)
     assert "cuBLAS's products: 50 GFLOP/s" in text
     found = json.loads(out.read_text())
     assert found["machine"]["gpu"]["name"] == "NVIDIA Stand-in 80GB"
@@ -147,7 +146,7 @@ def test_the_command_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def test_the_peak_of_a_gpu_is_its_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured where ours computes."""
     k = dp.MLP([2, 2], backend="numpy").to("cuda").kernels
-    monkeypatch.setattr("deltaprop.backends.load", lambda name: {"cuda": k}[name])
+    monkeypatch.setattr(cli_bench, "load", lambda name: {"cuda": k}[name])
     monkeypatch.setattr("deltaprop.ceilings.clock.HELD", 64)
     monkeypatch.setattr(limits, "measure", lambda k, clock, dtype: Limits(1.0, {1: 2e12, 2: 3e12}))
     assert cli_bench._peak("cuda", "float32") == 3000.0
