@@ -87,7 +87,7 @@ sanitizer() {
     fi
     timeout --kill-after=5 25 "${run[@]}" "gpu-$1" > "$log" 2>&1
     if [ $? -eq 9 ]; then
-        check "$1" 30 "${run[@]}" gpu
+        check "$1" 60 "${run[@]}" gpu
     else
         tail -n 5 "$log"
         verdicts+=("$1: sees no planted fault here: $(grep -m1 -iE 'not supported|error' "$log")")
@@ -106,7 +106,7 @@ main() {
     local bench=("$python" -m deltaprop.cli bench --backend "$backend" --largest "$largest")
     measure "kernels, float32" 60 "${bench[@]}" --kernels --budget 40 --out "$(result -kernels.json)"
     # The other libraries have what is left but for the sanitizer, and most of it for a step.
-    local left=$((total - SECONDS - 90))
+    local left=$((total - SECONDS - 120))
     left=$((left < 120 ? 120 : left))
     local step=$((left * 2 / 3)) other=$((left / 6))
     measure "steps" "$step" "${bench[@]}" --peers --seconds 0 --budget $((step - 30)) \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,20 @@ def test_arrays_take_turns_until_the_cache_cannot_hold_them() -> None:
     assert calls.sets_of(work, 0) == 1 and calls.is_cold(work, 0)
     assert calls.sets_of(work, 40_000) == 10 and calls.is_cold(work, 40_000)
     assert calls.sets_of(work, 10**9) == calls.MOST_SETS and not calls.is_cold(work, 10**9)
+
+
+@pytest.mark.parametrize("kernel", calls.PRODUCTS)
+def test_a_product_stands_beside_the_same_one_of_the_library(kernel: str) -> None:
+    """Of the same arrays: the kernel has an activation or a slope besides."""
+    work = next(work for work in small("float64") if work.kernel == kernel)
+    k = replace(
+        load("numpy"),
+        dense_forward=lambda a, W, b, g, keep: a @ W.T,
+        hidden_delta=lambda delta, W, s, g: delta @ W,
+    )
+    library = calls.library_call_of(work, k, "float64")
+    assert library is not None
+    np.testing.assert_allclose(library(), calls.call_of(work, k, "float64")(), rtol=1e-12)
 
 
 # ------------------------------------------------------------------------------- the clock

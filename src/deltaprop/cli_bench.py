@@ -154,7 +154,7 @@ def _again(threads: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
-COMPILING = 0.4
+COMPILING = 0.6
 """Of the seconds that a run has: what those that compile for long may take together."""
 
 
@@ -185,6 +185,7 @@ def _measure(
         if time.perf_counter() > end:
             found.not_reached.append(case.name)
             continue
+        compiling.left = min(compiling.left, end - time.perf_counter())
         row = figures.measure(case, seconds, everyone, compiling)
         found.rows.append(row)
         click.echo("\n".join([*figures.lines(row, found.peak_gflops), ""]))

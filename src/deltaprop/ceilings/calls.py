@@ -10,7 +10,7 @@ import numpy as np
 from deltaprop.backends.grids import TILES
 from deltaprop.backends.launches import Launches
 from deltaprop.ceilings.clock import Call
-from deltaprop.ceilings.limits import draw
+from deltaprop.ceilings.limits import draw, library
 from deltaprop.contract import Array, Fan, Kernels
 from deltaprop.equations import Batch
 from deltaprop.roofline import LOSS, G, Work, form_of
@@ -175,13 +175,16 @@ def _whole(k: Kernels, dtype: str, m: int, *sizes: int) -> Call:
     return lambda: sweeps.gradient(parameters, X, batch, LOSS)
 
 
-def library_product(work: Work) -> tuple[int, int, int] | None:
-    """Rows, columns and terms of the same product by the machine's own library."""
+def library_call_of(work: Work, k: Kernels, dtype: str) -> Call | None:
+    """The same product by the machine's own library, of arrays laid out as the kernel's."""
     if work.kernel not in PRODUCTS:
         return None
     m, n, n_in = work.shape
-    return {
-        "dense_forward": (m, n, n_in),
-        "hidden_delta": (m, n_in, n),
-        "weight_gradient": (n, n_in, m),
-    }[work.kernel]
+    xp, real = library(k), np.dtype(dtype)
+    if work.kernel == "dense_forward":
+        A, B, C = draw(k, dtype, m, n_in), draw(k, dtype, n, n_in).T, k.arrays.empty((m, n), real)
+    elif work.kernel == "hidden_delta":
+        A, B, C = draw(k, dtype, m, n), draw(k, dtype, n, n_in), k.arrays.empty((m, n_in), real)
+    else:
+        A, B, C = draw(k, dtype, m, n).T, draw(k, dtype, m, n_in), k.arrays.empty((n, n_in), real)
+    return lambda: xp.dot(A, B, out=C)

@@ -10,9 +10,9 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from deltaprop.ceilings.calls import LAUNCHED, call_of, is_cold, library_product, sets_of
+from deltaprop.ceilings.calls import LAUNCHED, call_of, is_cold, library_call_of, sets_of
 from deltaprop.ceilings.clock import Call, Clock, run
-from deltaprop.ceilings.limits import Limits, product
+from deltaprop.ceilings.limits import Limits, median
 from deltaprop.contract import Kernels
 from deltaprop.roofline import Work, table
 
@@ -109,9 +109,10 @@ def measure(work: Work, k: Kernels, clock: Clock, dtype: str, cache: int) -> Row
     row = Row(work, sets=sets, cold=is_cold(work, cache))
     try:
         _time(row, [call_of(work, k, dtype) for _ in range(sets)], clock)
-        same = library_product(work)
-        if same:
-            row.library = product(k, clock, *same, dtype)
+        same = [library_call_of(work, k, dtype) for _ in range(min(sets, row.calls))]
+        calls = [call for call in same if call]
+        if calls:
+            row.library = median(clock, list(islice(cycle(calls), row.calls)))
     except Exception as error:
         row.failed = (str(error).strip() or type(error).__name__).splitlines()[0]
     return row

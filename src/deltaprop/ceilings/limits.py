@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -54,7 +52,7 @@ def measure(k: Kernels, clock: Clock, dtype: str) -> Limits:
     source, target = (k.arrays.empty((count,), np.dtype("u1")) for _ in range(2))
     copying = 2 * count / median(clock, [lambda: xp.copyto(target, source)] * CALLS)
     sides = SIDES.get(k.name, (512,))
-    return Limits(copying, {n: 2 * n**3 / product(k, clock, n, n, n, dtype) for n in sides})
+    return Limits(copying, {n: 2 * n**3 / _product(k, clock, n, dtype) for n in sides})
 
 
 def library(k: Kernels) -> ModuleType:
@@ -73,16 +71,16 @@ def median(clock: Clock, calls: list[Call], rounds: int = ROUNDS) -> float:
     return statistics.median(clock.seconds(calls) for _ in range(rounds))
 
 
-def product(k: Kernels, clock: Clock, m: int, n: int, terms: int, dtype: str) -> float:
-    """Seconds of the library's C (m, n), a sum of so many terms; two sets of arrays in turn."""
+def _product(k: Kernels, clock: Clock, n: int, dtype: str) -> float:
+    """Seconds of the library's product of n rows and columns; two sets of arrays in turn."""
     xp = library(k)
-    sets = [(draw(k, dtype, m, terms), draw(k, dtype, terms, n)) for _ in range(2)]
-    into = [k.arrays.empty((m, n), np.dtype(dtype)) for _ in sets]
 
-    def call(A: Array, B: Array, C: Array) -> Callable[[], Any]:
-        return lambda: xp.matmul(A, B, out=C)
+    def call() -> Call:
+        A, B = (draw(k, dtype, n, n) for _ in range(2))
+        C = k.arrays.empty((n, n), np.dtype(dtype))
+        return lambda: xp.dot(A, B, out=C)
 
-    return median(clock, [call(*AB, C) for AB, C in zip(sets, into)] * (CALLS // 2))
+    return median(clock, [call(), call()] * (CALLS // 2))
 
 
 def draw(k: Kernels, dtype: str, *shape: int) -> Array:
