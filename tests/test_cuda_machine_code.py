@@ -20,7 +20,10 @@ from deltaprop.devices.unit import Unit
 
 
 def nvdisasm() -> str:
-    files = importlib.metadata.files("nvidia-cuda-nvdisasm") or []
+    try:
+        files = importlib.metadata.files("nvidia-cuda-nvdisasm") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
     here = [str(file.locate()) for file in files if file.name.startswith("nvdisasm")]
     return here[0] if here else str(shutil.which("nvdisasm"))
 
