@@ -79,7 +79,8 @@ measure() {
     case $? in 0 | 124 | 137) ;; *) failed=1 ;; esac
 }
 
-# Every kernel under a tool of compute-sanitizer, if that sees a fault that is there.
+# Every kernel under a tool of compute-sanitizer, if that sees a fault that is there: the tool, and
+# what it says of one.
 sanitizer() {
     local run=(compute-sanitizer --tool "$1" --error-exitcode 9 "$python" tests/sanitized.py)
     local log=$scratch/$1.log
@@ -88,7 +89,7 @@ sanitizer() {
         return
     fi
     timeout --kill-after=5 25 "${run[@]}" "gpu-$1" > "$log" 2>&1
-    if [ $? -eq 9 ]; then
+    if grep -qE "$2" "$log"; then
         check "$1" 60 "${run[@]}" gpu
     else
         tail -n 5 "$log"
@@ -101,12 +102,15 @@ main() {
     [ "$backend" != cuda ] || timeout 20 nvidia-smi || echo "nvidia-smi: failed"
     "$python" -c 'import sys; print(sys.version)'
     check "environment" 40 "$python" -m deltaprop.cli info
-    check "digests of fixed nets" "$digests" "$python" -m deltaprop.cli check --digest --backend "$backend"
+    check "digests of fixed nets" "$digests" \
+        "$python" -m deltaprop.cli check --digest --backend "$backend"
     check "digits, bit for bit" 60 "$python" -m deltaprop.cli check \
         --backend reference --backend numba --backend "$backend"
-    check "tests on $backend" 150 "$python" -m pytest "${pytest[@]}" "${tests[@]}"
+    check "tests on $backend" 150 env DELTAPROP_NUM_THREADS=2 OMP_NUM_THREADS=2 \
+        OPENBLAS_NUM_THREADS=2 "$python" -m pytest "${pytest[@]}" "${tests[@]}"
     local bench=("$python" -m deltaprop.cli bench --backend "$backend" --largest "$largest")
-    measure "kernels, float32" 60 "${bench[@]}" --kernels --budget 40 --out "$(result -kernels.json)"
+    measure "kernels, float32" 60 "${bench[@]}" --kernels --budget 40 \
+        --out "$(result -kernels.json)"
     # The other libraries have what is left but for the sanitizer, and most of it for a step.
     local left=$((total - SECONDS - 120))
     left=$((left < 120 ? 120 : left))
@@ -117,8 +121,8 @@ main() {
         --budget $((other - 15)) --out "$(result -float64.json)"
     measure "predictions" "$other" "${bench[@]}" --peers --seconds 0 --inference \
         --budget $((other - 15)) --out "$(result -inference.json)"
-    sanitizer memcheck
-    sanitizer racecheck
+    sanitizer memcheck 'Invalid __global__ write'
+    sanitizer racecheck 'Race reported|SUMMARY: [1-9][0-9]* hazard'
     measure "kernels, float64" 30 "${bench[@]}" --kernels --dtype float64 --budget 15 \
         --out "$(result -kernels-float64.json)"
     [ "$backend" != cuda ] || measure "the rest of the tests" "$total" \

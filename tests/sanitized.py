@@ -31,7 +31,7 @@ MISTAKES = {
 }
 GPU_MISTAKES = {
     "gpu-memcheck": "x[n] = 1;",
-    "gpu-racecheck": "__shared__ real s[64]; s[threadIdx.x] = n; x[n & 7] = s[63 - threadIdx.x];",
+    "gpu-racecheck": "int i = threadIdx.x; __shared__ real s[64]; s[i] = i; x[i & 7] = s[i ^ 32];",
 }
 
 

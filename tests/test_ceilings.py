@@ -33,6 +33,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Kernels:
         pytest.skip("no C++ compiler")
     add_events(use_strict_cupy(monkeypatch))
     monkeypatch.setattr(clock, "HELD", 64)
+    monkeypatch.setattr(limits, "WARM", 0.0)
+    monkeypatch.setattr(figures, "WARM", 0.0)
     monkeypatch.setattr(limits, "COPIED", {"cuda": 1 << 16})
     monkeypatch.setattr(limits, "SIDES", {"cuda": (16, 32)})
     monkeypatch.setattr(figures, "MOST_CALLS", 3)

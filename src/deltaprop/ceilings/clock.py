@@ -25,6 +25,14 @@ def run(calls: Sequence[Call]) -> list[Any]:
     return [call() for call in calls]
 
 
+def warm(clock: Clock, calls: Sequence[Call], seconds: float) -> None:
+    """Runs them for so long: a GPU that was idle computes slowly at first."""
+    run(calls)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        clock.seconds(calls)
+
+
 class HostClock:
     """For calls that are done when they return."""
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from deltaprop.ceilings.calls import LAUNCHED, call_of, is_cold, library_call_of, sets_of
-from deltaprop.ceilings.clock import Call, Clock, run
-from deltaprop.ceilings.limits import Limits, median
+from deltaprop.ceilings.clock import Call, Clock, run, warm
+from deltaprop.ceilings.limits import WARM, Limits, median
 from deltaprop.contract import Kernels
+from deltaprop.devices.cache import keep
 from deltaprop.roofline import Work, table
 
 SLICE = 1e-3
@@ -90,7 +91,9 @@ class Figures:
         }
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+        """The whole file at once: a run that is stopped leaves what it had."""
+        text = json.dumps(self.as_json(), indent=1) + "\n"
+        keep(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def works(k: Kernels, dtype: str, largest: float) -> list[Work]:
@@ -119,13 +122,13 @@ def measure(work: Work, k: Kernels, clock: Clock, dtype: str, cache: int) -> Row
 
 
 def _time(row: Row, calls: Sequence[Call], clock: Clock) -> None:
-    """Medians of slices. What is called first only compiles, and makes room for the results."""
+    """Medians of slices. What is called first compiles, and makes room for the results."""
     run(calls)
     count = round(SLICE / clock.seconds(calls))
     most = max(1, min(MOST_CALLS, KEPT_BYTES // row.work.least))
     row.calls = min(max(count, len(calls)), most)
     turns = list(islice(cycle(calls), row.calls))
-    run(turns)
+    warm(clock, turns, WARM)
     times = [clock.seconds(turns) for _ in range(ROUNDS)]
     low, row.seconds, high = statistics.quantiles(times, n=4)
     row.quartiles = low, high

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
-from deltaprop.ceilings.clock import Call, Clock, run
+from deltaprop.ceilings.clock import Call, Clock, warm
 from deltaprop.contract import Array, Kernels
 
 COPIED = {"cuda": 1 << 30}
@@ -22,6 +22,8 @@ COPIED = {"cuda": 1 << 30}
 SIDES = {"cuda": (2048, 4096)}
 """Rows and columns of the products."""
 ROUNDS = 7
+WARM = 0.1
+"""Seconds of calls before those that count."""
 CALLS = 4
 NUMBERS = 1_000_003
 
@@ -66,8 +68,8 @@ def library(k: Kernels) -> ModuleType:
 
 
 def median(clock: Clock, calls: list[Call], rounds: int = ROUNDS) -> float:
-    """Seconds of a call, after a round that does not count."""
-    run(calls)
+    """Seconds of a call, after some that do not count."""
+    warm(clock, calls, WARM)
     return statistics.median(clock.seconds(calls) for _ in range(rounds))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from deltaprop.devices.cache import keep
 from deltaprop.peers.allowance import Allowance
 from deltaprop.peers.answers import VISIBLE, Expected, WrongAnswerError
 from deltaprop.peers.by_hand import Runner
@@ -175,7 +176,9 @@ class Figures:
         }
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+        """The whole file at once: a run that is stopped leaves what it had."""
+        text = json.dumps(self.as_json(), indent=1) + "\n"
+        keep(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def lines(row: Row, peak: float) -> list[str]:
