@@ -7,6 +7,7 @@
 // WIDTH reals, 1 or CHUNK, that are moved at once.
 template <int WIDTH>
 struct alignas(WIDTH * sizeof(real)) Pack {
+    static constexpr int width = WIDTH;
     real v[WIDTH];
 };
 typedef Pack<CHUNK> Chunk;

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from deltaprop.backends.grids import TILES, columns, cost, grid, runs
+from deltaprop.backends.grids import TILES, columns, cost, grid, rows, runs
 
 LEAF = 64
 SIZES = (1, 2, 10, 64, 100, 128, 200, 256, 500, 784, 1000, 1024, 2048, 3000, 4096)
@@ -90,3 +90,22 @@ def test_columns(n, m):
     # CUDA allows 65,535 blocks in y; half of the blocks are enough for all processors, if any are.
     assert g.slices <= 65_535
     assert leaves == g.leaves or 2 * g.across * g.slices >= 4 * 132
+
+
+@pytest.mark.parametrize("tiles", [1, 2])
+@pytest.mark.parametrize("shared_memory", [64 << 10, 99 << 10, 227 << 10])
+@pytest.mark.parametrize("n", [1, 3, 64, 256, 257, 1000, 8192, 50_257, 200_000])
+def test_rows(n, shared_memory, tiles, dtype):
+    """What a block holds fits in its shared memory: tiles, a number of each leaf, two of each row."""
+    size = BYTES[dtype]
+    for m in (1, 100, 1_000_000):
+        g = rows(m, n, 256, tiles, size, 132, shared_memory)
+        leaves = math.ceil(g.room / 256)
+        pitch = math.ceil(min(g.room, 256) * size / 16)
+        reals = tiles * leaves * (pitch | 1) * 16 // size + leaves + 2
+        assert g.rows * reals * size <= g.shared <= shared_memory
+        assert g.rows <= g.threads <= 1024 and g.lanes <= g.threads
+        assert g.lanes.bit_count() == g.threads.bit_count() == 1
+        assert g.room == n or (g.rows == 1 and g.room < n and g.room % 256 == 0)
+        # All processors have work, if there is enough of it.
+        assert m < 4 * 132 or math.ceil(m / g.rows) >= 4 * 132

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from deltaprop.activations import ACTIVATIONS, IDENTITY
-from deltaprop.backends.grids import TILES, ceil_div, columns, grid
+from deltaprop.backends.grids import TILES, ceil_div, columns, grid, rows
 from deltaprop.backends.narrow import Memory, is_narrow, run_of
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Form
 from deltaprop.elementary import exp, log
@@ -90,6 +90,11 @@ def sums(m: int, n: int) -> int:
     return n if slices == 1 else (2 * slices + 1) * n
 
 
+def times_read(m: int, n: int, tiles: int, real: int) -> int:
+    """How often softmax and its logarithm read a row: once, unless it has to be taken in parts."""
+    return 1 if rows(m, n, LEAF_FEATURES, tiles, real, PROCESSORS, SHARED).room == n else 3
+
+
 def outputs(m: int, n: int, dtype: str = "float32") -> Iterator[Work]:
     """The kernels of n outputs of m samples."""
     real, all_ = np.dtype(dtype).itemsize, m * n
@@ -107,8 +112,10 @@ def outputs(m: int, n: int, dtype: str = "float32") -> Iterator[Work]:
     yield work("output_delta", least, asked, all_ * (residual + slope))
     yield work("fused_delta", least, asked, all_ * slope)
     yield work("sample_loss", 2 * all_ + m, 2 * all_ + m, all_ * (of(left) + of(right) + 1))
-    yield work("softmax", 2 * all_, 6 * all_, all_ * (of(exp) + 3 + SLOW["div"]))
-    yield work("log_softmax", 2 * all_, 4 * all_, all_ * (of(exp) + 5) + m * of(log))
+    asked = all_ * (times_read(m, n, 1, real) + 1)
+    yield work("softmax", 2 * all_, asked, all_ * (of(exp) + 3 + SLOW["div"]))
+    asked = all_ * (times_read(m, n, 2, real) + 1)
+    yield work("log_softmax", 2 * all_, asked, all_ * (of(exp) + 5) + m * of(log))
 
 
 def flat(count: int, dtype: str = "float32") -> Iterator[Work]:
@@ -165,7 +172,7 @@ LAYERS = (
     *((4096, 4096, 4096), (2048, 2048, 2048), (1024, 1024, 1024), (256, 2048, 2048)),
     *((65_536, 64, 64), (65_536, 128, 128), (128, 256, 784), (1 << 20, 64, 64)),
 )
-OUTPUTS = ((65_536, 64), (65_536, 10), (1 << 20, 64))
+OUTPUTS = ((65_536, 64), (65_536, 10), (1 << 20, 64), (1024, 50_257))
 PARAMETERS = (12_801, 1 << 24)
 DEEP, WIDER = (3, 64, 64, 64, 64, 1), (16, 128, 128, 128, 4)
 NETS: tuple[tuple[int, tuple[int, ...]], ...] = ((65_536, DEEP), (1 << 20, DEEP), (65_536, WIDER))

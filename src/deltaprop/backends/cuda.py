@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from deltaprop.activations import Activation
-from deltaprop.backends.grids import TILES, ceil_div, columns, runs
+from deltaprop.backends.grids import TILES, ceil_div, columns, rows, runs
 from deltaprop.backends.launches import THREADS, Device, Launches, levels
 from deltaprop.backends.narrow import NarrowSweeps, is_narrow
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Form, Kernels, Replays
@@ -43,25 +43,30 @@ class Table(Launches):
         return z, a
 
     def softmax(self, z: Array) -> Array:
-        m, n = z.shape
-        p = self.device.empty((m, n), z.dtype)
-        self.each("softmax", m, (z, p, m, n), levels(n, LEAF_FEATURES), exp=exp)
+        p = self.device.empty(z.shape, z.dtype)
+        self.rows("softmax", 1, (z, p), exp=exp)
         return p
 
     def log_softmax(self, z: Array) -> Array:
-        m, n = z.shape
-        log_p = self.device.empty((m, n), z.dtype)
-        depth = levels(n, LEAF_FEATURES)
-        self.each("log_softmax", m, (z, log_p, m, n), depth, exp=exp, log=log)
+        log_p = self.device.empty(z.shape, z.dtype)
+        self.rows("log_softmax", 2, (z, log_p), exp=exp, log=log)
         return log_p
 
     def sample_loss(self, s: Array, Y: Array, loss: Loss) -> Array:
-        m, n = s.shape
         left, right = loss.factors
-        e = self.device.empty((m, 1), s.dtype)
-        depth = levels(n, LEAF_FEATURES)
-        self.each("sample_loss", m, (s, Y, e, m, n), depth, left=left, right=right)
+        e = self.device.empty((len(s), 1), s.dtype)
+        self.rows("sample_loss", 2, (s, Y, e), left=left, right=right)
         return e
+
+    def rows(self, kernel: str, tiles: int, arrays: tuple[Any, ...], **rules: Rule) -> None:
+        """A kernel of rows.cuh, for rows of the first array and so many tiles."""
+        (m, n), dtype, here = arrays[0].shape, arrays[0].dtype, self.device
+        memory = here.processors, here.shared_memory
+        divided = rows(m, n, LEAF_FEATURES, tiles, dtype.itemsize, *memory)
+        unit = self.unit(kernel, dtype, levels(n, LEAF_FEATURES), rules)
+        args = (*arrays, m, n, divided.rows, divided.lanes, divided.room)
+        blocks, threads = ceil_div(m, divided.rows), divided.threads
+        here.launch(unit, (blocks, 1, 1), (threads, 1, 1), args, divided.shared)
 
     def output_delta(
         self,

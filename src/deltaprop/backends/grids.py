@@ -33,7 +33,10 @@ BUSY = 512
 """Threads of a processor that sum over edges."""
 
 BLOCKS = 4
-"""Blocks of a processor that sum columns."""
+"""Blocks of a processor that sum columns, or rows."""
+
+ROOM = 32 << 10
+"""Bytes of shared memory of a block that has several rows."""
 
 COLUMNS = 64
 """Of a block that sums columns."""
@@ -102,6 +105,39 @@ def cost(g: Grid, elements: int, size: int, processors: int) -> float:
     if g.slices == 1:
         return product
     return product + LAUNCH + BYTE * 2 * g.slices * elements * size / processors
+
+
+class Rows(NamedTuple):
+    """How a block of rows.cuh takes rows: so many, or one in parts; `lanes` threads along each."""
+
+    rows: int
+    lanes: int
+    room: int
+    threads: int
+    shared: int
+
+
+@lru_cache(4096)
+def rows(
+    m: int, n: int, leaf: int, tiles: int, size: int, processors: int, shared_memory: int
+) -> Rows:
+    """For m rows of n reals of that size, of which so many tiles are held in shared memory.
+
+    As many as fit in a room of which a processor holds several; a long row gets a larger one, and
+    is taken in parts where it does not fit in the largest.
+    """
+    chunk = 16 // size
+    pitch = ceil_div(min(n, leaf), chunk) * chunk | chunk
+    of_leaf, of_row = tiles * pitch + 1, 2
+    needed = ceil_div(n, leaf) * of_leaf + of_row
+    rooms = [(ROOM, 256)] + [(shared_memory // k - 1024, min(1024, 2048 // k)) for k in (4, 2, 1)]
+    shared, threads = next((x for x in rooms if x[0] >= needed * size), rooms[-1])
+    fit, units = shared // (needed * size), n // chunk if n % chunk == 0 else n
+    if fit == 0:
+        return Rows(1, threads, (shared // size - of_row) // of_leaf * leaf, threads, shared)
+    count = min(fit, threads, ceil_div(m, BLOCKS * processors))
+    along = max(32, threads >> (count - 1).bit_length())
+    return Rows(count, min(along, 1 << (units - 1).bit_length()), n, threads, shared)
 
 
 class Columns(NamedTuple):
