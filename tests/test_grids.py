@@ -96,7 +96,7 @@ def test_columns(n, m):
 @pytest.mark.parametrize("shared_memory", [64 << 10, 99 << 10, 227 << 10])
 @pytest.mark.parametrize("n", [1, 3, 64, 256, 257, 1000, 8192, 50_257, 200_000])
 def test_rows(n, shared_memory, tiles, dtype):
-    """What a block holds fits in its shared memory: tiles, a number of each leaf, two of each row."""
+    """Tiles, a number of each leaf and two of each row fit in the shared memory."""
     size = BYTES[dtype]
     for m in (1, 100, 1_000_000):
         g = rows(m, n, 256, tiles, size, 132, shared_memory)

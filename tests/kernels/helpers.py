@@ -103,7 +103,11 @@ def assert_as_reference(backend: str, field: str, *args: Any, what: str = "") ->
     """The kernel's result has the bits of the reference's."""
     wanted = run("reference", field, *args)
     got = run(backend, field, *args)
-    what = f"{field} on {backend}{', ' if what else ''}{what}"
+    assert_same_results(got, wanted, f"{field} on {backend}{', ' if what else ''}{what}")
+
+
+def assert_same_results(got: Any, wanted: Any, what: str) -> None:
+    """Of one array or several, each with the same bits; some may be None."""
     for x, y in zip(got, wanted, strict=True) if isinstance(wanted, tuple) else [(got, wanted)]:
         assert (x is None) == (y is None), what
         if y is not None:
