@@ -178,7 +178,7 @@ class Figures:
     def write(self, path: Path) -> None:
         """The whole file at once: a run that is stopped leaves what it had."""
         text = json.dumps(self.as_json(), indent=1) + "\n"
-        keep(path, lambda part: part.write_text(text, encoding="utf-8"))
+        keep(path, text.encode())
 
 
 def lines(row: Row, peak: float) -> list[str]:
