@@ -49,12 +49,11 @@ def add_events(cupy: StrictCupy) -> Any:
     cupy.copyto, cupy.dot = copyto, dot
     cupy.cuda.Event = Event
     cupy.cuda.get_elapsed_time = lambda begin, end: 1e3 * (end.at - begin.at)
-    cupy.cuda.get_current_stream = lambda: SimpleNamespace(synchronize=lambda: None)
+    cupy.cuda.get_current_stream = lambda: SimpleNamespace(synchronize=lambda: None, ptr=0)
     cupy.cuda.runtime = SimpleNamespace(
         getDeviceCount=lambda: 1,
         getDeviceProperties=lambda number: PROPERTIES,
         driverGetVersion=lambda: 13000,
         CUDARuntimeError=NeverError,
     )
-    cupy.cuda.Device().compute_capability = "90"
     return cupy

@@ -168,6 +168,7 @@ class Gpu:
     """One of two; what a program does within the block is done there."""
 
     current = 0
+    compute_capability = "90"
     attributes: ClassVar = {"MultiProcessorCount": 2, "MaxSharedMemoryPerBlockOptin": 232_448}
 
     def __init__(self, number: int | None = None) -> None:

@@ -73,6 +73,30 @@ def test_steps_and_gradients(cupy: StrictCupy, name: str) -> None:
     assert min(strict_cupy.CAPTURED) > 1
 
 
+@pytest.mark.skipif("cuda" not in HERE, reason="needs a GPU; the test above is of a stand-in")
+@pytest.mark.parametrize("name", NETS)
+def test_on_a_gpu(name: str) -> None:
+    """Graphs are captured and replayed, in two streams; the same bits."""
+    import cupy
+
+    net = NETS[name]()
+    there = net.to("cuda")
+    X, Y = batch_of(net)
+    given = [cupy.asarray(x) for x in (X, Y)]
+    for _ in range(4):
+        for stream in (cupy.cuda.Stream.null, cupy.cuda.Stream(non_blocking=True)):
+            cupy.cuda.Device().synchronize()
+            with stream:
+                gradient = there.value_and_grad(*given)[1].flat
+                there.train_step(*given, learning_rate=0.25)
+                stream.synchronize()
+            assert_same_bits(to_numpy(gradient), net.value_and_grad(X, Y)[1].flat)
+            net.train_step(X, Y, learning_rate=0.25)
+            assert_same_bits(to_numpy(there.parameters), net.parameters)
+    captured = [place for place in there._replays._places._entries.values() if place.kept._entries]
+    assert len(captured) >= 1
+
+
 @needs_compiler
 def test_results_are_the_callers(cupy: StrictCupy) -> None:
     """The next run leaves them as they are."""
