@@ -27,8 +27,11 @@ from deltaprop.backends.grids import TILES
 from deltaprop.devices.cache import kernels_folder
 from deltaprop.devices.nvrtc import compile_unit
 from kernels.helpers import Text
+from machine_code import assert_few_others
 
 UNITS = every_unit()
+PRODUCTS = [unit for unit in IN_TABLE if unit.tile]
+DISASSEMBLED = ("sm_75", "sm_90", "sm_120")
 
 # ------------------------------------------------------------------------------- the checker
 
@@ -75,8 +78,11 @@ def test_every_source_is_launched():
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_every_unit(name):
-    """Nothing forbidden, no register kept in memory, as many blocks at once as its tile is for."""
+def test_every_unit(name, tmp_path):
+    """Nothing forbidden, no register kept in memory, as many blocks at once as its tile is for.
+
+    Of products, an inner loop that multiplies and does little else.
+    """
     unit, architectures = UNITS[name]
     for arch in architectures:
         cubin, ptx, takes = compiled(unit, arch)
@@ -87,6 +93,8 @@ def test_every_unit(name):
         assert takes.registers > 0 and takes.spilled == 0, f"{unit.kernel}.cu for {arch}: {takes}"
         if unit.tile:
             assert takes.registers * unit.tile.threads * unit.tile.blocks <= 65_536
+        if unit in PRODUCTS and arch in DISASSEMBLED:
+            assert_few_others(unit, arch, tmp_path)
     text = RESOURCES.read_text(encoding="utf-8")
     if unit in IN_TABLE and head() in text:  # written by this very compiler
         assert row(unit) in text, f"python tests/cuda_units.py; now {row(unit)}"
