@@ -37,22 +37,28 @@ __device__ inline Packed mapped(Packed x, int row, F f) {
 
 struct Rows {
     const int64 n, first;
-    const int most, rows, lanes, room, leaves, pitch;
+    const unsigned most, rows, room, leaves, pitch;
+    // Of a thread: its first row, how far the next one is, and its place along a row.
+    const unsigned own, step, lanes, lane;
     const bool whole, in_chunks;
     real *tiles, *of_leaf, *of_row;
     // The part that is there.
     int64 column = 0;
-    int columns = 0;
+    unsigned columns = 0;
 
-    __device__ Rows(int64 m, int64 n, int most, int lanes, int room, int tile_count, bool aligned)
+    __device__ Rows(int64 m, int64 n, unsigned most, unsigned lanes, unsigned room, int tile_count,
+                    bool aligned)
         : n(n),
           first(int64(blockIdx.x) * most),
           most(most),
-          rows(m - first < most ? int(m - first) : most),
-          lanes(lanes),
+          rows(m - first < most ? m - first : most),
           room(room),
           leaves((room + LEAF_FEATURES - 1) / LEAF_FEATURES),
           pitch(((room < LEAF_FEATURES ? room : LEAF_FEATURES) + CHUNK - 1) / CHUNK * CHUNK | CHUNK),
+          own(threadIdx.x / lanes),
+          step(blockDim.x / lanes),
+          lanes(lanes),
+          lane(threadIdx.x - own * lanes),
           whole(room >= n),
           in_chunks(aligned && n % CHUNK == 0),
           tiles(dynamic_shared()),
@@ -63,26 +69,26 @@ struct Rows {
     __device__ real* tile(int q) const { return tiles + q * most * leaves * pitch; }
     // Of a real for each row.
     __device__ real* numbers(int q) const { return of_row + q * most; }
-    __device__ bool owner() const { return int(threadIdx.x) < rows; }
+    __device__ bool owner() const { return threadIdx.x < rows; }
+    __device__ int64 begin() const { return first * n + column; }
 
     template <class Body>
     __device__ void each_part(Body body) {
         for (column = 0; column < n; column += room) {
-            columns = n - column < room ? int(n - column) : room;
+            columns = n - column < room ? n - column : room;
             body();
         }
     }
 
-    // body(pack, row, place in a tile, place in the matrix) for every pack of the part.
+    // body(pack, row, place in a tile, place in the matrix from `begin` on) for every pack.
     template <class Pack, class Body>
     __device__ void each_pack(Body body) const {
-        const int lane = int(threadIdx.x) % lanes * Pack::width, step = int(blockDim.x) / lanes;
 #pragma unroll 1
-        for (int row = int(threadIdx.x) / lanes; row < rows; row += step)
+        for (unsigned row = own; row < rows; row += step)
 #pragma unroll 1
-            for (int k = lane; k < columns; k += lanes * Pack::width)
+            for (unsigned k = lane * Pack::width; k < columns; k += lanes * Pack::width)
                 body(Pack(), row, (row * leaves + k / LEAF_FEATURES) * pitch + k % LEAF_FEATURES,
-                     (first + row) * n + column + k);
+                     row * unsigned(n) + k);
     }
     template <class Body>
     __device__ void each(Body body) const {
@@ -94,8 +100,9 @@ struct Rows {
 
     // What z has of the part.
     __device__ void bring(real* tile, const real* z) const {
-        each([=](auto x, int, int here, int64 there) {
-            copy_async<decltype(x)::width>(tile + here, z + there);
+        const real* from = z + begin();
+        each([=](auto x, int, unsigned here, unsigned there) {
+            copy_async<decltype(x)::width>(tile + here, from + there);
         });
         wait_for_copies();
     }
@@ -103,7 +110,7 @@ struct Rows {
     // y = f(row, x) for every x of a tile; y is a tile.
     template <class F>
     __device__ void map(real* y, const real* x, F f) const {
-        each([=](auto packed, int row, int here, int64) {
+        each([=](auto packed, int row, unsigned here, unsigned) {
             constexpr int WIDTH = decltype(packed)::width;
             pack<WIDTH>(y + here) = mapped(pack<WIDTH>(x + here), row, f);
         });
@@ -112,9 +119,10 @@ struct Rows {
     // p = f(row, x) for every x of a tile; p is the matrix.
     template <class F>
     __device__ void send(real* p, const real* x, F f) const {
-        each([=](auto packed, int row, int here, int64 there) {
+        real* to = p + begin();
+        each([=](auto packed, int row, unsigned here, unsigned there) {
             constexpr int WIDTH = decltype(packed)::width;
-            pack<WIDTH>(p + there) = mapped(pack<WIDTH>(x + here), row, f);
+            pack<WIDTH>(to + there) = mapped(pack<WIDTH>(x + here), row, f);
         });
     }
 
@@ -122,14 +130,14 @@ struct Rows {
     template <class Leaf, class Take>
     __device__ void each_leaf(Leaf leaf, Take take) const {
         __syncthreads();
-        for (int q = threadIdx.x; q < rows * leaves; q += int(blockDim.x)) {
-            const int rest = columns - q % leaves * LEAF_FEATURES;
+        for (unsigned q = threadIdx.x; q < rows * leaves; q += blockDim.x) {
+            const int rest = int(columns - q % leaves * LEAF_FEATURES);
             if (rest > 0) of_leaf[q] = leaf(q * pitch, rest < LEAF_FEATURES ? rest : LEAF_FEATURES);
         }
         __syncthreads();
         if (owner())
-            for (int q = 0; q * LEAF_FEATURES < columns; ++q)
-                take(of_leaf[int(threadIdx.x) * leaves + q]);
+            for (unsigned q = 0; q * LEAF_FEATURES < columns; ++q)
+                take(of_leaf[threadIdx.x * leaves + q]);
     }
 
     // What the owners have found, for all threads.

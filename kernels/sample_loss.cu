@@ -12,7 +12,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1) sample_loss(
     rows.each_part([&] {
         rows.bring(x, s);
         rows.bring(v, Y);
-        rows.each([=](auto a, int, int here, int64) {
+        rows.each([=](auto a, int, unsigned here, unsigned) {
             constexpr int WIDTH = decltype(a)::width;
             a = pack<WIDTH>(x + here);
             auto y = pack<WIDTH>(v + here);
