@@ -23,6 +23,7 @@ from deltaprop.devices.nvrtc import Compiled, compile_unit, nvrtc_version
 from deltaprop.devices.unit import Unit
 from deltaprop.equations import Batch
 from deltaprop.losses import LOSSES
+from deltaprop.optimizers import OPTIMIZERS, Momentum
 from kernels.helpers import one_of_each
 
 DTYPES = ("float32", "float64")
@@ -91,6 +92,17 @@ def applied(rule: Any, dtype: str) -> Unit:
     return recorder.launches[0][0]
 
 
+def updates(dtype: str) -> list[Unit]:
+    """Every optimizer, without a weight decay and with one."""
+    recorder, w = Recorder(), np.zeros(5, dtype)
+    k = table.kernels(recorder, "recorder")
+    more = [Momentum(nesterov=True), Momentum(nesterov=True, weight_decay=0.1)]
+    for kind in OPTIMIZERS.values():
+        for optimizer in (kind(), kind(weight_decay=0.1), *more):
+            k.update(w, w, (w, w)[: len(optimizer.rules) - 1], optimizer.rules, (0.1,))
+    return [unit for unit, *_ in recorder.launches]
+
+
 def apart(x: Any) -> Any:
     """A rule that a compiler would like to contract."""
     return x * x - 1
@@ -127,7 +139,7 @@ def every_unit() -> dict[str, tuple[Unit, tuple[str, ...]]]:
         ]
         sizes = [(300, 600, 900), (DEEP, 1, 1), (1, DEEP, 1), (1, 1, DEEP)]
         deep = [unit for size in sizes for unit, *_ in launches(dtype, *size)]
-        found |= dict.fromkeys(ruled, ("sm_90",))
+        found |= dict.fromkeys([*ruled, *updates(dtype)], ("sm_90",))
         found |= dict.fromkeys(deep, ("sm_90", "sm_120"))
         found |= {
             unit: ("sm_90",) if unit.kernel == "whole_sweep" else tuple(ARCHITECTURES)
@@ -177,8 +189,8 @@ Of every kernel, in every tile: threads of a block, bytes of shared memory of a 
 local memory of a thread, where nodes wait for the tree; and for each architecture registers of a
 thread, and blocks that a processor holds at once. No kernel has to keep registers in memory.
 `nodes` is how many may wait at most. Compiled by NVRTC {version}, with the logistic where there is
-an activation; `whole_sweep` asks for more shared memory, as the net needs it. Written by
-`python tests/cuda_units.py`, compared by the tests.
+an activation and Adam for `update`; `whole_sweep` asks for more shared memory, as the net needs it.
+Written by `python tests/cuda_units.py`, compared by the tests.
 
 | kernel | dtype | tile | nodes | threads | shared | local | {architectures} |
 |---|---|---|---|---|---|---|{lines}

@@ -116,7 +116,7 @@ def test_what_a_test_defines_is_compiled_too(kept: Path) -> None:
 
 def test_the_command(kept: Path) -> None:
     """What is missing is compiled and counted, the rest is not."""
-    for path in kept.glob("rows.descend-*.o"):
+    for path in kept.glob("kernels.dots-*.o"):
         path.unlink()
     command = [sys.executable, "-W", "error", "-m", "deltaprop.cli", "warmup"]
     for dtype, compiled in (("float32", 1), ("float64", 1), ("float64", 0)):

@@ -126,12 +126,10 @@ def test_a_cubin_that_is_refused_is_compiled_anew(fake, status):
     assert len(cupy.paths) == 2 and len(cupy.launches) == 1
 
     cupy.refusals = [CUDADriverError(status)] * 2
-    with pytest.raises(
-        dp.KernelError, match=r"GPU 0 \(sm_90\) cannot load descend from "
-    ) as raised:
-        k.descend(x, x, 0.5)
+    with pytest.raises(dp.KernelError, match=r"GPU 0 \(sm_90\) cannot load scale from ") as raised:
+        k.scale(x, 0.5)
     assert f"{cupy.paths[-1]}: {CUresult(status).name}: what CUDA says" in str(raised.value)
-    k.descend(x, x, 0.5)
+    k.scale(x, 0.5)
 
 
 @pytest.mark.parametrize("damage", [lambda x: x[:2000], flip_a_bit, lambda x: b""])
@@ -153,7 +151,7 @@ def test_a_kernel_failed_before_a_cubin_is_loaded(launched):
     cupy.refusals = [CUDADriverError(700)]
     x = np.ones(3, np.float64)
     with pytest.raises(dp.KernelError, match="CUDA_ERROR_ILLEGAL_ADDRESS") as raised:
-        k.descend(x, x, 0.5)
+        k.scale(x, 0.5)
     assert said(raised)[0][1:] == wanted
 
 

@@ -208,7 +208,7 @@ def bias_over_outputs(k: Kernels) -> dict[str, Any]:
 
 
 def update_uphill(k: Kernels) -> dict[str, Any]:
-    return {"descend": lambda w, g, eta: k.descend(w, g, -eta)}
+    return {"update": lambda w, g, s, rules, c: k.update(w, g, s, rules, [-x for x in c])}
 
 
 KERNELS = [
@@ -253,7 +253,7 @@ LINES = [
     ("weight_gradient.cu", "Columns{delta + first * n, n, n}", "Rows{delta, n, m}", crosscheck),
     ("weight_gradient.cu", "a_in + first * n_in", "a_in", crosscheck_of_many),
     ("tree_sum.cu", "first + run < count ? first + run : count", "count", crosscheck_of_many),
-    ("descend.cu", "fma_rn(-eta,", "fma_rn(eta,", equations),
+    ("update.cu", "x.v[q] = OF(new_w)", "x.v[q] = dx.v[q]", equations),
     ("whole_sweep.cu", "* slope(s.v[q])", "* s.v[q]", crosscheck),
     ("whole_sweep.cu", "Columns{parameters", "Rows{parameters", crosscheck),
     ("whole_sweep.cu", "fma_rn(-eta", "fma_rn(eta", equations),

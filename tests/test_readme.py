@@ -39,8 +39,8 @@ def test_the_lines_of_the_equations_are_in_the_code() -> None:
     assert len(lines) == 5
     for line in lines:
         assert line in code
-    assert "self.kernels.descend(self.parameters, gradient, rate)" in README
-    assert "self.kernels.descend(self.parameters, gradient, rate)" in (
+    assert "self.kernels.update(self.parameters, gradient, (), DESCENT, (rate,))" in README
+    assert "self.kernels.update(self.parameters, gradient, (), DESCENT, (rate,))" in (
         ROOT / "src/deltaprop/net.py"
     ).read_text(encoding="utf-8")
 

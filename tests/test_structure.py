@@ -20,7 +20,7 @@ PACKAGE = ROOT / "src" / "deltaprop"
 # Every module, each after all that it imports.
 IN_ORDER = """
 errors names scalar fma subnormals periodic elementary math derivative formula activations losses
-contract arrays targets equations units
+contract arrays targets optimizers equations units
 devices devices.cache devices.memory devices.unit devices.nvrtc devices.host
 devices.gpu devices.launched devices.cupy
 backends.reference backends.numpy
@@ -28,7 +28,8 @@ backends.native backends.tiling backends.records backends.team backends.blocks b
 backends.whole
 backends.numba
 backends.loops backends.loops.bare backends.loops.rules backends.loops.jit backends.loops.vectors
-backends.loops.tiles backends.loops.products backends.loops.rows backends.loops.sums
+backends.loops.tiles backends.loops.products backends.loops.rows backends.loops.updates
+backends.loops.sums
 backends.loops.outputs backends.loops.team backends.loops.layers backends.loops.few
 backends.loops.sweeps backends.loops.kernels
 backends.loops.edges

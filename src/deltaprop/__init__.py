@@ -14,6 +14,7 @@ from deltaprop.errors import (
 )
 from deltaprop.losses import LOSSES, Loss
 from deltaprop.mlp import MLP, Back
+from deltaprop.optimizers import SGD, Adam, AdamW, Momentum, Optimizer, RMSProp
 
 if TYPE_CHECKING:
     from deltaprop import math, ops, plot
@@ -37,7 +38,10 @@ __all__ = [
     "ACTIVATIONS",
     "LOSSES",
     "MLP",
+    "SGD",
     "Activation",
+    "Adam",
+    "AdamW",
     "Back",
     "BackendInfo",
     "BackendUnavailableError",
@@ -55,7 +59,10 @@ __all__ = [
     "Layer",
     "Loss",
     "ModelFileError",
+    "Momentum",
+    "Optimizer",
     "Parameters",
+    "RMSProp",
     "Trace",
     "UnitParameters",
     "Verdict",

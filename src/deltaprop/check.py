@@ -15,7 +15,8 @@ from deltaprop.arrays import is_cupy
 from deltaprop.backends import backends, is_exact, resolve
 from deltaprop.contract import Array
 from deltaprop.losses import Loss
-from deltaprop.net import Flat, Net
+from deltaprop.net import Net
+from deltaprop.parameters import Flat
 
 
 def to_numpy(x: Array) -> Any:

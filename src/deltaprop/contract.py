@@ -4,7 +4,7 @@ Shapes: in layers, m samples are rows; a layer has n units and n_in inputs. In g
 a unit is a row, and m samples are columns. Arrays are two-dimensional, C-contiguous, of one
 dtype, float32 or float64, and live where the backend computes; checks and conversions happen
 before (arrays.py). Kernels return new arrays, write to `out` where they have one, and never
-change their inputs, except `descend` and `add`, which say so.
+change their inputs, except `update` and `add`, which say so.
 
 Rules named here (leaf, tree, fma chain) are those of the numerics specification.
 """
@@ -242,8 +242,13 @@ class Kernels:
     dE/dw_e = sum over samples of delta_target(e) a_source(e): leaves of 64 samples, tree.
     """
 
-    descend: Callable[[Array, Array, float], None]
-    """(w, g, eta): w <- fma(-eta, g, w), in place; flat arrays of equal length."""
+    update: Callable[[Array, Array, Sequence[Array], tuple[Rule, ...], Sequence[float]], None]
+    """(w, g, states, rules, constants): each state, then w, takes its new value, in place.
+
+    One rule for each, of w, g, the states and the constants, as `optimizers.py` has them; a rule
+    sees the new values of the states before it. Flat arrays of equal length; the constants are
+    rounded to the dtype.
+    """
 
     add: Callable[[Array, Array], None]
     """(x, y): x <- x + y, in place: one node of a tree over parts of a batch."""

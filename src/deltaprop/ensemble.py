@@ -14,6 +14,7 @@ from deltaprop.contract import Array, Kernels
 from deltaprop.equations import Batch, Outputs
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP
+from deltaprop.optimizers import DESCENT, RATE, Optimizer
 from deltaprop.parameters import Parameters, glorot, total
 from deltaprop.parts import Part
 from deltaprop.targets import as_targets, as_weights
@@ -223,16 +224,18 @@ class Ensemble(MLP):
         X: Array,
         Y: Array,
         loss: str | Loss | None = None,
-        learning_rate: float | Sequence[float] | np.ndarray = 0.1,
+        learning_rate: float | Sequence[float] | np.ndarray = RATE,
         sample_weight: Array | None = None,
         micro_batch: Part = None,
+        optimizer: Optimizer | None = None,
     ) -> Losses:
-        """One step of gradient descent for every member. Returns E before it (n,).
+        """One step, as of `MLP`, for every member. Returns E before it (n,).
 
-        `learning_rate` is one number, or n of them, one for each member.
+        `learning_rate`, or that of the optimizer, is one number, or n of them, one for each
+        member.
         """
         rate: Any = learning_rate
-        return super().train_step(X, Y, loss, rate, sample_weight, micro_batch)
+        return super().train_step(X, Y, loss, rate, sample_weight, micro_batch, optimizer)
 
     def _rate(self, learning_rate: Any) -> Any:
         if not isinstance(learning_rate, (np.ndarray, list, tuple)):
@@ -249,12 +252,12 @@ class Ensemble(MLP):
 
     def _descend(self, gradients: Array, rate: float | list[float]) -> None:
         """w <- w - eta dE/dw for every member."""
-        descend = self.kernels.descend
+        update = self.kernels.update
         if isinstance(rate, float):
-            descend(self.parameters.reshape(-1), gradients.reshape(-1), rate)
+            update(self.parameters.reshape(-1), gradients.reshape(-1), (), DESCENT, (rate,))
             return
         for w, g, eta in zip(self.parameters, gradients, rate):
-            descend(w, g, eta)
+            update(w, g, (), DESCENT, (eta,))
 
 
 def _kind(net: MLP) -> tuple[Any, ...]:

@@ -210,13 +210,13 @@ class Graph(Exchange, Net[UnitParameters]):
         other._choice = self._choice if backend is None else choice(backend)
         other.dtype = self.dtype if dtype is None else float_dtype(dtype)
         flat = np.array(now.kernels.arrays.to_numpy(self.parameters), other.dtype)
-        other._now = _finish(now.graph, flat, other._choice)
+        other._now, other._state = _finish(now.graph, flat, other._choice), None
         return other
 
     def __getstate__(self) -> dict[str, Any]:
         """The graph as it is declared, the backend by name: a copy of it computes anew."""
         blueprint = self._blueprint.copy() if self._now is None else self.blueprint()
-        return {**self.__dict__, "_blueprint": blueprint, "_now": None}
+        return {**self.__dict__, "_blueprint": blueprint, "_now": None, "_state": None}
 
     # What `Net` asks for.
 

@@ -17,6 +17,7 @@ from deltaprop.equations import Batch, Layer, Outputs, Trace
 from deltaprop.given import on_its_device
 from deltaprop.losses import Loss
 from deltaprop.net import TYPICAL_BATCH, Net
+from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters, glorot, layer_shapes, total
 
 T = TypeVar("T")
@@ -156,10 +157,14 @@ class MLP(Net[Parameters]):
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
-        """All that the net is; its backend by name, its numbers as a NumPy array."""
+        """All that the net is; its backend by name, its numbers as a NumPy array.
+
+        What an optimizer remembers stays behind.
+        """
         flat = self.kernels.arrays.to_numpy(self.parameters)
         state = {**self.__dict__, "_kernels": self.backend, "_numbers": flat}
         del state["_sweeps"], state["_replays"]
+        state.pop("_state", None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -264,12 +269,14 @@ class MLP(Net[Parameters]):
             return self._sweeps.step(self.parameters, X, batch, loss, rate)
         return super()._step(X, batch, loss, rate)
 
-    def _steps(self, X: Array, batch: Batch, loss: Loss, steps: Steps) -> Sequence[Any]:
-        if self._sweeps:
+    def _steps(
+        self, X: Array, batch: Batch, loss: Loss, steps: Steps, optimizer: Optimizer | None = None
+    ) -> Sequence[Any]:
+        if self._sweeps and optimizer is None:
             errors = self._sweeps.steps(self.parameters, X, batch, loss, steps)
             if errors is not None:
                 return self._losses_of(errors, batch, loss, steps.size)
-        return super()._steps(X, batch, loss, steps)
+        return super()._steps(X, batch, loss, steps, optimizer)
 
     def _losses_of(self, errors: Array, batch: Batch, loss: Loss, size: int) -> Sequence[Any]:
         """E of each step, from the errors (steps, members)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, Generic, Protocol, Self, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -14,26 +14,14 @@ from deltaprop.contract import Array, Replays, Steps
 from deltaprop.equations import Batch, OutputArrays
 from deltaprop.given import Given
 from deltaprop.losses import Loss
+from deltaprop.optimizers import DESCENT, RATE, Optimizer, State, next_state
+from deltaprop.parameters import Flat
 from deltaprop.parts import Part, Sweep, in_parts, outputs_in_parts, part_for
 
 TYPICAL_BATCH = 1024
 
 REPLAYED = 1 << 31
 """Parameters times samples of sweeps that may be replayed: beyond it, launches cost nothing."""
-
-
-class Flat(Protocol):
-    """One number for each parameter: its value, its gradient, an error."""
-
-    @property
-    def flat(self) -> Array:
-        """All of them in one contiguous array."""
-
-    def named(self) -> Iterator[tuple[str, Array]]:
-        """Views of `flat` by name, in its order."""
-
-    def where(self, position: int) -> str:
-        """What the number at a position of `flat` belongs to."""
 
 
 P = TypeVar("P", bound=Flat)
@@ -239,14 +227,20 @@ class Net(Given, Generic[P]):
         X: Array,
         Y: Array,
         loss: str | Loss | None = None,
-        learning_rate: float = 0.1,
+        learning_rate: float = RATE,
         sample_weight: Array | None = None,
         micro_batch: Part = None,
+        optimizer: Optimizer | None = None,
     ) -> float:
-        """One step of gradient descent, w <- w - eta dE/dw.
+        """One step of gradient descent, w <- w - eta dE/dw, or of an optimizer, as `Adam(1e-3)`.
 
-        Returns E before the step. Arguments and E as of `value_and_grad`.
+        An optimizer has a learning rate of its own. What it has to remember is kept by the net,
+        until `reset_optimizer` or a step of another class of optimizers. Returns E before the step.
+        Arguments and E as of `value_and_grad`.
         """
+        if optimizer is not None:
+            next_step = self._next_step(optimizer, learning_rate)
+            return self._optimize(X, Y, loss, sample_weight, micro_batch, optimizer, *next_step)
         rate = self._rate(learning_rate)
         E: float
         if sample_weight is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
@@ -263,6 +257,45 @@ class Net(Given, Generic[P]):
             E = self._scaled(error, batch, chosen, X)
             return E
 
+    _state: State | None = None
+    """What the last optimizer remembers."""
+
+    def reset_optimizer(self) -> None:
+        """The next step of an optimizer is its first one."""
+        self._state = None
+
+    def _optimize(
+        self,
+        X: Array,
+        Y: Array,
+        loss: str | Loss | None,
+        weights: Array | None,
+        micro_batch: Part,
+        optimizer: Optimizer,
+        state: State,
+        constants: Any,
+    ) -> float:
+        """A step of an optimizer. Returns E before it."""
+        E: float
+        if weights is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
+            gradient = np.empty_like(self.parameters)
+            E = plan.value(self.parameters, X, Y, gradient)
+            self._state = state.step(gradient, optimizer, constants)
+            return E
+        with self.kernels.arrays.here:
+            here, chosen, batch = self._given(X, Y, loss, weights, micro_batch)
+            part = self._size(micro_batch)
+            error, gradient = self._summed(here, batch, chosen, part, lent=True)
+            self._state = state.step(gradient, optimizer, constants)
+            self._is_ready(loss, chosen)
+            E = self._scaled(error, batch, chosen, X)
+            return E
+
+    def _next_step(self, optimizer: Optimizer, learning_rate: Any) -> tuple[State, Any]:
+        """The state that the optimizer goes on from, and its constants: all checked."""
+        state = next_state(self._state, optimizer, learning_rate, self.parameters, self.kernels)
+        return state, state.constants(optimizer, self._rate(optimizer.learning_rate))
+
     def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:
         """A plan for the same call once more, where a backend has one: nothing is to be checked."""
 
@@ -275,24 +308,36 @@ class Net(Given, Generic[P]):
         self._descend(gradient, rate)
         return error
 
-    def _steps(self, X: Array, batch: Batch, loss: Loss, steps: Steps) -> Sequence[Any]:
-        """E before each of those steps; X and the batch are where the backend has them."""
+    def _steps(
+        self, X: Array, batch: Batch, loss: Loss, steps: Steps, optimizer: Optimizer | None = None
+    ) -> Sequence[Any]:
+        """E before each of those steps; X and the batch are where the backend has them.
+
+        With an optimizer, they are its steps.
+        """
         found = []
         for start in range(0, batch.samples, steps.size):
             rows = steps.order[start : start + steps.size]  # type: ignore[index]
             x, y = X.take(rows, axis=-2), batch.Y.take(rows, axis=-2)
             w = None if batch.weights is None else batch.weights.take(rows, axis=-2)
             part = Batch(y, w, x.shape[-2], batch.outputs)
-            found.append(self._scaled(self._step(x, part, loss, steps.rate), part, loss, x))
+            if optimizer is None:
+                error = self._step(x, part, loss, steps.rate)
+            else:
+                state, constants = self._next_step(optimizer, RATE)
+                error, gradient = self._summed(x, part, loss, self._part(), lent=True)
+                self._state = state.step(gradient, optimizer, constants)
+            found.append(self._scaled(error, part, loss, x))
         return found
 
     def _descend(self, gradient: Array, rate: Any) -> None:
-        self.kernels.descend(self.parameters, gradient, rate)
+        self.kernels.update(self.parameters, gradient, (), DESCENT, (rate,))
 
     def fit(self, X: Array, Y: Array, loss: str | Loss | None = None, **options: Any) -> Any:
         """Minibatch gradient descent; a `History` of the losses. See `deltaprop.training.fit`.
 
-        Options: epochs, batch_size, learning_rate, sample_weight, validation, seed, progress.
+        Options: epochs, batch_size, learning_rate, optimizer, sample_weight, validation, seed,
+        progress.
         """
         from deltaprop.training import fit
 

@@ -17,6 +17,7 @@ from deltaprop.arrays import as_input, back_to, check_array, check_rate, float_d
 from deltaprop.backends import load as load_backend
 from deltaprop.contract import Array, Kernels
 from deltaprop.losses import Loss, loss_named
+from deltaprop.optimizers import DESCENT
 
 
 class _Call:
@@ -203,7 +204,7 @@ def descend(w: Array, g: Array, learning_rate: float, backend: str | None = None
     call = _Call("w", w, backend)
     rate = check_rate("learning_rate", learning_rate, call.dtype)
     new = call.array("w", w, *w.shape).reshape(-1).copy()
-    call.k.descend(new, call.array("g", g, *w.shape).reshape(-1), rate)
+    call.k.update(new, call.array("g", g, *w.shape).reshape(-1), (), DESCENT, (rate,))
     return call.back(new.reshape(w.shape))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from math import prod, sqrt
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,20 @@ from deltaprop.contract import Array
 from deltaprop.equations import Gradient
 
 Shapes = Sequence[tuple[tuple[int, int], tuple[int] | None]]
+
+
+class Flat(Protocol):
+    """One number for each parameter: its value, its gradient, an error."""
+
+    @property
+    def flat(self) -> Array:
+        """All of them in one contiguous array."""
+
+    def named(self) -> Iterator[tuple[str, Array]]:
+        """Views of `flat` by name, in its order."""
+
+    def where(self, position: int) -> str:
+        """What the number at a position of `flat` belongs to."""
 
 
 def layer_shapes(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from deltaprop.backends.narrow import Memory, is_narrow, run_of
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Form
 from deltaprop.elementary import exp, log
 from deltaprop.losses import LOSSES
+from deltaprop.optimizers import OPTIMIZERS
 from deltaprop.scalar import Program, Rule, trace
 
 PROCESSORS, SHARED = 132, 227 << 10
@@ -120,11 +122,19 @@ def outputs(m: int, n: int, dtype: str = "float32") -> Iterator[Work]:
 
 def flat(count: int, dtype: str = "float32") -> Iterator[Work]:
     """The kernels on all parameters."""
-    least = 3 * count * np.dtype(dtype).itemsize
-    for kernel in ("descend", "add"):
+    for kernel, arrays in (("add", 3), ("scale", 2)):
+        least = arrays * count * np.dtype(dtype).itemsize
         yield Work(kernel, f"{count:,}", (count,), least, least, count)
-    least = 2 * count * np.dtype(dtype).itemsize
-    yield Work("scale", f"{count:,}", (count,), least, least, count)
+
+
+def updates(count: int, dtype: str = "float32") -> Iterator[Work]:
+    """Optimizers, on so many parameters."""
+    kind: Any
+    for i, kind in enumerate(OPTIMIZERS.values()):
+        rules = kind().rules
+        least = (1 + 2 * len(rules)) * count * np.dtype(dtype).itemsize
+        work = sum(instructions(rule, dtype) for rule in rules) * count
+        yield Work("update", f"{count:,}, {kind.__name__}", (count, i), least, least, work)
 
 
 def tree(nodes: int, count: int, dtype: str = "float32") -> Work:
@@ -185,6 +195,7 @@ def table(dtype: str = "float32") -> list[Work]:
         *(work for size in LAYERS for work in layer(*size, dtype)),
         *(whole(m, sizes, dtype) for m, sizes in narrow),
         *(work for size in OUTPUTS for work in outputs(*size, dtype)),
+        *(work for count in PARAMETERS for work in updates(count, dtype)),
         *(work for count in PARAMETERS for work in flat(count, dtype)),
         tree(256, 12_801, dtype),
         *edges(1024, 1024, 16, dtype),

@@ -13,6 +13,7 @@ from deltaprop.contract import Array, Steps
 from deltaprop.equations import Batch
 from deltaprop.losses import Loss
 from deltaprop.net import Net
+from deltaprop.optimizers import RATE, Optimizer
 
 
 @dataclass
@@ -40,13 +41,14 @@ def fit(
     *,
     epochs: int = 10,
     batch_size: int = 32,
-    learning_rate: Any = 0.1,
+    learning_rate: Any = RATE,
+    optimizer: Optimizer | None = None,
     sample_weight: Array | None = None,
     validation: tuple[Array, Array] | None = None,
     seed: int | None = 0,
     progress: bool | None = None,
 ) -> History:
-    """Minibatch gradient descent, w <- w - eta dE/dw for every batch.
+    """Minibatch gradient descent, w <- w - eta dE/dw for every batch, or steps of an optimizer.
 
     Parameters
     ----------
@@ -57,6 +59,8 @@ def fit(
         epoch may be smaller.
     learning_rate
         eta; for an ensemble a number, or one for each member.
+    optimizer
+        In place of a learning rate, as of `train_step`: Adam(1e-3).
     validation
         (X, Y) on which the loss is taken after every epoch.
     seed
@@ -73,6 +77,8 @@ def fit(
 
     epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
     rate = net._rate(learning_rate)
+    if optimizer is not None:
+        net._next_step(optimizer, learning_rate)
     if seed is not None:
         check_count("seed", seed, 0)
     X, chosen, batch = net._given(X, Y, loss, sample_weight)
@@ -90,7 +96,8 @@ def fit(
             start = time.perf_counter()
             m = batch.samples
             order = np.arange(m) if random is None else random.permutation(m)
-            history.loss.append(_epoch(net, X, batch, chosen, order, batch_size, rate))
+            steps = Steps(rate, batch_size, net.kernels.arrays.asarray(order))
+            history.loss.append(_epoch(net, X, batch, chosen, steps, optimizer))
             history.seconds.append(time.perf_counter() - start)
             shown: dict[str, Any] = {"loss": f"{np.mean(history.loss[-1]):.4g}"}
             if validation is not None:
@@ -102,14 +109,20 @@ def fit(
 
 
 def _epoch(
-    net: Net[Any], X: Array, batch: Batch, loss: Loss, order: np.ndarray, size: int, rate: Any
+    net: Net[Any],
+    X: Array,
+    batch: Batch,
+    loss: Loss,
+    steps: Steps,
+    optimizer: Optimizer | None,
 ) -> Any:
-    """One pass over the samples in that order; the mean loss."""
+    """One pass over the samples in those steps; the mean loss."""
     total: Any = 0.0
-    losses = net._steps(X, batch, loss, Steps(rate, size, net.kernels.arrays.asarray(order)))
-    for start, E in zip(range(0, len(order), size), losses):
-        total = total + _double(E) * min(size, len(order) - start)
-    return total / len(order)
+    m, size = batch.samples, steps.size
+    losses = net._steps(X, batch, loss, steps, optimizer)
+    for start, E in zip(range(0, m, size), losses):
+        total = total + _double(E) * min(size, m - start)
+    return total / m
 
 
 def _double(E: Any) -> Any:

@@ -19,6 +19,7 @@ from deltaprop.contract import Fan, Kernels
 from deltaprop.devices.host import HostDevice
 from deltaprop.devices.unit import Unit
 from deltaprop.losses import LOSSES, Loss
+from deltaprop.optimizers import Adam
 
 LEAF_FEATURES, LEAF_SAMPLES = 256, 64  # of the specification, whatever the code says
 SIZES = (1, 2, 3, 63, 64, 65, 255, 256, 257, 1000, 1600)
@@ -26,7 +27,8 @@ SIZES = (1, 2, 3, 63, 64, 65, 255, 256, 257, 1000, 1600)
 
 SMALL = (3, 2, 5)
 MIXED = ((1, 1, 1), (33, 31, 65), (70, 65, 70), (2, 65, 513))
-IN_PLACE = ("descend", "add")
+IN_PLACE = {"update": (0, 2), "add": (0,)}
+"""The arguments that kernels change, by position; update has states in a tuple."""
 WITH_SUMS = ("output_delta", "fused_delta")
 """Kernels that fill their last argument, db, beside what they return."""
 
@@ -54,8 +56,8 @@ def shapes(count: int) -> Iterator[tuple[int, ...]]:
 def run(backend: str | Kernels, field: str, *args: Any) -> Any:
     """The result of a kernel as NumPy arrays; it is new, and the inputs are as they were.
 
-    For a kernel that works in place, the result is what its first argument has become; for one
-    that fills db, too, both: db lies off by one real from where memory is aligned.
+    For a kernel that works in place, the result is what the arguments it changes have become; for
+    one that fills db, both: db lies off by one real from where memory is aligned.
     """
     k = load(backend) if isinstance(backend, str) else backend
     with_sums = field in WITH_SUMS and args[-1] is not None
@@ -63,13 +65,14 @@ def run(backend: str | Kernels, field: str, *args: Any) -> Any:
     if with_sums:
         out = (k.arrays.empty((args[-1].size + 1,), args[-1].dtype)[1:],)
         args = args[:-1]
-    there = [placed(k, x) for x in args]
-    if field in IN_PLACE:
-        there[0] = k.arrays.asarray(args[0].copy())
+    changes = IN_PLACE.get(field, ())
+    there = [own(k, x) if i in changes else placed(k, x) for i, x in enumerate(args)]
     results = getattr(k, field)(*there, *out)
-    if field in IN_PLACE:
+    if changes:
         assert results is None
-        results, args, there = there[0], args[1:], there[1:]
+        results = tuple(_flat([there[i] for i in changes]))
+        results = results if len(results) > 1 else results[0]
+        args, there = ([x for i, x in enumerate(xs) if i not in changes] for xs in (args, there))
     arrays = [x for x in _flat(there) if hasattr(x, "dtype")]
     for given, x in zip((x for x in _flat(args) if isinstance(x, np.ndarray)), arrays):
         assert_same_bits(k.arrays.to_numpy(x), given, f"an input of {field}")
@@ -121,8 +124,13 @@ def device_at(where: str, **host: Any) -> Device:
 
 
 def _flat(args: Sequence[Any]) -> list[Any]:
-    """Arguments, a fan as its parts."""
-    return [y for x in args for y in (x if isinstance(x, Fan) else (x,))]
+    """Arguments, a fan or a tuple as its parts."""
+    return [y for x in args for y in (x if isinstance(x, tuple) else (x,))]
+
+
+def own(k: Kernels, x: Any) -> Any:
+    """A copy of an array, or of several, that a kernel may change."""
+    return tuple(own(k, y) for y in x) if isinstance(x, tuple) else k.arrays.asarray(x.copy())
 
 
 def placed(k: Kernels, x: Any) -> Any:
@@ -151,7 +159,7 @@ def one_of_each(
     W, W_next = sample((n, n_in), dtype, 5), sample((n_in, n), dtype, 6)
     b, weights = sample((n,), dtype, 7), sample((m, 1), dtype, 8)
     x, fan, w, own = edges(dtype, m, n, n_in)
-    e = np.arange(n, dtype=np.int32)
+    e, flat, adam = np.arange(n, dtype=np.int32), z.reshape(-1), Adam()
     return {
         "apply": (g.value, z),
         "dense_forward": (a_in, W, b, g, True),
@@ -166,7 +174,13 @@ def one_of_each(
         "edge_forward": (x, fan, w, b, g, True, None),
         "edge_delta": (x, fan, w, own, g, own, None),
         "edge_gradient": (x, x, fan.peer[:n], e % len(x), None),
-        "descend": (z.reshape(-1), delta.reshape(-1), 0.1),
+        "update": (
+            flat,
+            delta.reshape(-1),
+            (flat, flat * flat),
+            adam.rules,
+            adam.constants(0.1, 3),
+        ),
         "add": (z.reshape(-1), delta.reshape(-1)),
         "scale": (z.reshape(-1), 0.3),
     }

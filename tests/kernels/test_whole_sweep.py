@@ -18,6 +18,7 @@ from deltaprop.backends.narrow import Memory, NarrowSweeps, is_narrow, run_of
 from deltaprop.contract import Form, Steps
 from deltaprop.devices.host import ORDERS
 from deltaprop.equations import Batch
+from deltaprop.optimizers import DESCENT
 from kernels.helpers import device_at, hostile, on_every_device
 from kernels.helpers import run as kernel
 
@@ -167,7 +168,8 @@ def test_ensembles(where, dtype, m, run, rate, runs):
         stepped = swept.parameters
         eta = np.broadcast_to(np.array(rate), 3)
         for e in range(3):
-            wanted = kernel("reference", "descend", nets.parameters[e], gradients[e], float(eta[e]))
+            step = gradients[e], (), DESCENT, (float(eta[e]),)
+            wanted = kernel("reference", "update", nets.parameters[e], *step)
             assert_same_bits(stepped[e], wanted, f"member {e}, rate {eta[e]}")
 
 

@@ -78,3 +78,39 @@ def fraction(x: Any) -> Fraction:
 
 def _each(f: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
     return np.vectorize(lambda v: fraction(f(number(v))), otypes=[object])(x)
+
+
+def trained(optimizer: Any, eta: float, w: np.ndarray, gradients: Sequence[np.ndarray]) -> Any:
+    """w after steps of an optimizer, with these gradients, as fractions."""
+    name, mpf = type(optimizer).__name__, mpmath.mpf
+    h = {
+        key: x if isinstance(x, bool) else mpf(x)
+        for key, x in optimizer.__dict__.items()
+        if key != "learning_rate"
+    }
+    eta, decay = mpf(eta), h["weight_decay"]
+    root = np.vectorize(mpmath.sqrt, otypes=[object])
+    w = np.array([number(x) for x in w])
+    m, v = 0 * w, 0 * w
+    for t, given in enumerate(gradients, start=1):
+        g = np.array([number(x) for x in given])
+        if name == "AdamW":
+            w = w - eta * decay * w
+        else:
+            g = g + decay * w
+        if name == "SGD":
+            w = w - eta * g
+        elif name == "Momentum":
+            v = h["momentum"] * v + g
+            w = w - eta * (g + h["momentum"] * v if h["nesterov"] else v)
+        elif name == "RMSProp":
+            v = h["alpha"] * v + (1 - h["alpha"]) * g**2
+            w = w - eta * g / (root(v) + h["eps"])
+        elif name in ("Adam", "AdamW"):
+            m = h["beta1"] * m + (1 - h["beta1"]) * g
+            v = h["beta2"] * v + (1 - h["beta2"]) * g**2
+            m_hat, v_hat = m / (1 - h["beta1"] ** t), v / (1 - h["beta2"] ** t)
+            w = w - eta * m_hat / (root(v_hat) + h["eps"])
+        else:
+            raise KeyError(f"no textbook formula of the optimizer {name} here: add it")
+    return np.array([fraction(x) for x in w])

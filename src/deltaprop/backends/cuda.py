@@ -216,7 +216,7 @@ def kernels(
         edge_forward=table.edge_forward,
         edge_delta=table.edge_delta,
         edge_gradient=table.edge_gradient,
-        descend=table.descend,
+        update=table.update,
         add=table.add,
         scale=table.scale,
         replays=replays,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 from deltaprop.backends.grids import Grid, ceil_div, grid
 from deltaprop.contract import Array, Arrays
 from deltaprop.devices.unit import Tile, Unit
+from deltaprop.optimizers import CONSTANTS, Rules, numbers_of
 from deltaprop.scalar import Rule, trace
 
 COLUMNS, LINES = 32, 8
@@ -127,5 +129,19 @@ class Launches:
     ) -> Unit:
         return _unit(kernel, dtype, levels, tuple(rules.items()), tile, constants)
 
-    def descend(self, w: Array, g: Array, eta: float) -> None:
-        self.map("descend", w.size, (w, g, w.dtype.type(eta), w.size))
+    def update(
+        self,
+        w: Array,
+        g: Array,
+        states: Sequence[Array],
+        rules: Rules,
+        constants: Sequence[float],
+    ) -> None:
+        """Each state, then w, takes its new value; a thread has as many as 16 bytes hold."""
+        *of_states, of_w = rules
+        named = {f"new_s{i}": rule for i, rule in enumerate(of_states)} | {"new_w": of_w}
+        unit = self.unit("update", w.dtype, 1, named, None, (("STATES", len(states)),))
+        numbers = numbers_of(w, g, states, constants)
+        arrays, reals = numbers[:-CONSTANTS], map(w.dtype.type, numbers[-CONSTANTS:])
+        blocks = min(ceil_div(w.size, THREADS * 16 // w.dtype.itemsize), MOST_BLOCKS)
+        self.device.launch(unit, (blocks, 1, 1), (THREADS, 1, 1), (*arrays, *reals, w.size))

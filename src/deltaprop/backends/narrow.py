@@ -20,6 +20,7 @@ from deltaprop.devices.unit import Unit
 from deltaprop.elementary import exp, log
 from deltaprop.equations import Batch
 from deltaprop.losses import LOSSES, Loss
+from deltaprop.optimizers import DESCENT
 from deltaprop.scalar import Rule
 
 WIDEST = 128
@@ -191,10 +192,10 @@ class NarrowSweeps:
 
     def _descend(self, parameters: Array, gradient: Array, rate: float | list[float]) -> None:
         if isinstance(rate, float):
-            self.table.descend(parameters.reshape(-1), gradient, rate)
+            self.table.update(parameters.reshape(-1), gradient, (), DESCENT, (rate,))
             return
         for w, g, eta in zip(parameters, gradient.reshape(*parameters.shape), rate):
-            self.table.descend(w, g, eta)
+            self.table.update(w, g, (), DESCENT, (eta,))
 
     def _unit(self, what: int, loss: Loss) -> Unit:
         """The kernel with the rules it calls, by the names it calls them by."""

@@ -7,6 +7,7 @@ What is called here is compiled by `backends/loops`, once, and loaded from the d
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +17,13 @@ from deltaprop.activations import Activation
 from deltaprop.backends import reference, team
 from deltaprop.backends.blocks import LINE, Memory
 from deltaprop.backends.native import address, function
-from deltaprop.backends.plans import CHUNK, PARALLEL_WORK, columns_bytes
+from deltaprop.backends.plans import CHUNK, PARALLEL_WORK, PARAMETER_WORK, columns_bytes
 from deltaprop.backends.records import GRADIENT, LEVELS, PRODUCT, WIDTH
 from deltaprop.backends.tiling import BLOCK, NEAR, digits, groups, panels, shape
 from deltaprop.backends.whole import WholeSweeps
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Kernels
 from deltaprop.losses import Loss
+from deltaprop.optimizers import STATES, Rules
 from deltaprop.scalar import Rule
 from deltaprop.subnormals import require_subnormals
 
@@ -216,9 +218,12 @@ def _run(where: int, threads: int, *arguments: Any) -> None:
     team.run(where, ctypes.addressof(block), threads)
 
 
-def descend(w: Array, g: Array, eta: float) -> None:
-    rate = np.array([eta], w.dtype)
-    _call(address("rows.descend", w.dtype), w, g, rate, w.size)
+def update(
+    w: Array, g: Array, states: Sequence[Array], rules: Rules, constants: Sequence[float]
+) -> None:
+    absent, rounded = [w] * (STATES - len(states)), np.array(constants, w.dtype)
+    threads, where = _threads(w.size * PARAMETER_WORK), address("updates.shared", w.dtype, *rules)
+    _run(where, threads, w, g, *states, *absent, rounded, w.size)
 
 
 def kernels() -> Kernels:
@@ -239,6 +244,6 @@ def kernels() -> Kernels:
         edge_forward=edge_forward,
         edge_delta=edge_delta,
         edge_gradient=edge_gradient,
-        descend=descend,
+        update=update,
         sweeps=WholeSweeps,
     )

@@ -6,7 +6,7 @@ exact backends within the bound of the specification, and is what a CPU without 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from deltaprop.activations import Activation
 from deltaprop.backends import reference
 from deltaprop.contract import Array, Fan, Kernels
 from deltaprop.losses import Loss
+from deltaprop.optimizers import Rules, numbers_of
 from deltaprop.periodic import cos, sin
 from deltaprop.scalar import Rule, trace
 
@@ -181,8 +182,13 @@ def edge_gradient(delta: Array, a: Array, target: Array, source: Array, out: Arr
 
 
 @quiet
-def descend(w: Array, g: Array, eta: float) -> None:
-    w -= w.dtype.type(eta) * g
+def update(
+    w: Array, g: Array, states: Sequence[Array], rules: Rules, constants: Sequence[float]
+) -> None:
+    rounded = [w.dtype.type(c) for c in constants]
+    for new, f in zip([*states, w], rules, strict=True):
+        program = trace(f, w.dtype.name)
+        new[...] = program.run(OPERATIONS, *numbers_of(w, g, states, rounded))
 
 
 def kernels() -> Kernels:
@@ -203,5 +209,5 @@ def kernels() -> Kernels:
         edge_forward=edge_forward,
         edge_delta=edge_delta,
         edge_gradient=edge_gradient,
-        descend=descend,
+        update=update,
     )

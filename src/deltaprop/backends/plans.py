@@ -19,6 +19,7 @@ from deltaprop.backends.records import LAYER, LEVELS, PLAN
 from deltaprop.backends.tiling import BLOCK, NEAR, digits, groups, panels, shape
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Form
 from deltaprop.losses import Loss
+from deltaprop.optimizers import DESCENT
 
 PARALLEL_WORK = 1 << 20
 """Multiplications that a thread must have to be worth waking."""
@@ -287,7 +288,7 @@ class Plan:
         slope = IDENTITY if loss.link else last
         self.plan["slope_of_z"] = slope.slope_of == "z"
         self.plan["residual"] = address("rows.residual", self.dtype, loss.residual, slope.slope)
-        self.plan["descend"] = address("rows.descend", self.dtype)
+        self.plan["descend"] = address("updates.update", self.dtype, *DESCENT)
 
     # ----------------------------------------------------------------------------- calls
 

@@ -6,7 +6,7 @@ exact backend returns these bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from deltaprop.devices.memory import NumpyArrays
 from deltaprop.elementary import exp, log
 from deltaprop.fma import fma
 from deltaprop.losses import Loss
+from deltaprop.optimizers import Rules, numbers_of
 from deltaprop.scalar import Rule, trace
 from deltaprop.subnormals import require_subnormals
 
@@ -249,8 +250,13 @@ def edge_gradient(delta: Array, a: Array, target: Array, source: Array, out: Arr
 
 
 @exactly
-def descend(w: Array, g: Array, eta: float) -> None:
-    w[...] = fma(w.dtype.type(-eta), g, w)
+def update(
+    w: Array, g: Array, states: Sequence[Array], rules: Rules, constants: Sequence[float]
+) -> None:
+    rounded = [w.dtype.type(c) for c in constants]
+    for new, f in zip([*states, w], rules, strict=True):
+        program = trace(f, w.dtype.name)
+        new[...] = program.run(OPERATIONS, *numbers_of(w, g, states, rounded))
 
 
 @exactly
@@ -281,7 +287,7 @@ def kernels() -> Kernels:
         edge_forward=edge_forward,
         edge_delta=edge_delta,
         edge_gradient=edge_gradient,
-        descend=descend,
+        update=update,
         add=add,
         scale=scale,
     )

@@ -13,6 +13,7 @@ from deltaprop.ceilings.clock import Call
 from deltaprop.ceilings.limits import draw, library
 from deltaprop.contract import Array, Fan, Kernels
 from deltaprop.equations import Batch
+from deltaprop.optimizers import OPTIMIZERS
 from deltaprop.roofline import LOSS, G, Work, form_of
 
 PRODUCTS = ("dense_forward", "hidden_delta", "weight_gradient")
@@ -93,9 +94,11 @@ def _rows(kernel: str) -> Callable[..., Call]:
     return make
 
 
-def _descend(k: Kernels, dtype: str, count: int) -> Call:
-    w, g = draw(k, dtype, count), draw(k, dtype, count)
-    return lambda: k.descend(w, g, 2.0**-20)
+def _update(k: Kernels, dtype: str, count: int, which: int) -> Call:
+    kind: Any = list(OPTIMIZERS.values())[which]
+    rules, constants = kind().rules, kind().constants(2.0**-20, 1)
+    w, g, *states = (draw(k, dtype, count) for _ in range(1 + len(rules)))
+    return lambda: k.update(w, g, states, rules, constants)
 
 
 def _add(k: Kernels, dtype: str, count: int) -> Call:
@@ -146,7 +149,7 @@ CALLS: dict[str, Callable[..., Call]] = {
     "sample_loss": _sample,
     "softmax": _rows("softmax"),
     "log_softmax": _rows("log_softmax"),
-    "descend": _descend,
+    "update": _update,
     "add": _add,
     "scale": _scale,
     "edge_forward": _edge_forward,

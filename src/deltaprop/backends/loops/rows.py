@@ -12,13 +12,7 @@ import numpy as np
 
 from deltaprop.backends.loops.jit import by_address, inline
 from deltaprop.backends.loops.rules import compiled
-from deltaprop.backends.loops.vectors import (
-    BYTES,
-    memory,
-    vector_fma,
-    vector_multiply,
-    vector_negative,
-)
+from deltaprop.backends.loops.vectors import BYTES, memory, vector_multiply
 from deltaprop.scalar import Rule
 
 LONG = 4 * BYTES
@@ -128,18 +122,3 @@ def factors(dtype: np.dtype[Any], x_rule: Rule, v_rule: Rule) -> Any:
         return step
 
     return along(dtype, step_of, 4)
-
-
-def descend(dtype: np.dtype[Any]) -> Any:
-    """(w, gradient, eta, count): w = fma(-eta, gradient, w), eta at its address."""
-    m = memory(dtype)
-
-    @by_address(4)
-    def run(w, gradient, eta, count):  # type: ignore[no-untyped-def]
-        down = vector_negative(m.splat(m.read(eta)))
-        for i in range(0, count, m.lanes):
-            at, left = i * m.size, count - i
-            new = vector_fma(down, m.load_some(gradient + at, left), m.load_some(w + at, left))
-            m.store_some(new, w + at, left)
-
-    return run

@@ -299,7 +299,8 @@ def _jobs(dtype: np.dtype[Any]) -> Any:
             root = node if whole.rate else whole.gradient + first * size
             s.tree(node, plan.next_node, plan.blocks, count, root)
             if whole.rate:
-                call(plan.descend, (whole.parameters + first * size, node, whole.rate, count))
+                w = whole.parameters + first * size
+                call(plan.descend, (w, node, 0, 0, whole.rate, count))
 
     return namespace(place_of=place_of, cooperate=cooperate, members=members, blocks=blocks)
 

@@ -1,0 +1,338 @@
+"""Optimizers: how a gradient changes the parameters, and what is remembered from step to step.
+
+An optimizer is a few rules of the dialect, one for the new value of each state and one for that
+of w. They are computed in this order, number by number, in one pass over all parameters; each
+sees the new values of the states before it. What depends on hyperparameters and on the number of
+the step alone is a constant: made on the host in float64, rounded once, given at run time.
+
+To add an optimizer, add it here: every backend and test reads `OPTIMIZERS`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from inspect import Parameter, Signature, signature
+from typing import Any
+
+import numpy as np
+
+from deltaprop.arrays import LARGEST, check_rate
+from deltaprop.contract import Array, Kernels
+from deltaprop.scalar import DTYPES, Number, Rule, fma, sqrt
+
+STATES, CONSTANTS = 2, 6
+"""The most that an optimizer may have."""
+
+Rules = tuple[Rule, ...]
+"""Of each state, then of w. All take the same numbers: w, g, the states, the constants."""
+
+_NUMBERS = ("w", "g", *(f"s{i}" for i in range(STATES)), *(f"c{i}" for i in range(CONSTANTS)))
+_SIGNATURE = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in _NUMBERS])
+
+
+def rules_of(constants: str, **rules: Rule) -> tuple[Rules, Rules]:
+    """Rules that name what they take, as rules of all numbers: as they are, and of a decay.
+
+    Each is named by what it is the new value of, w last; `constants` names the first constants.
+    With a decay, which is the last constant, g stands for fma(decay, w, g).
+    """
+    *states, _ = rules
+    named = dict(zip(states, _NUMBERS[2:])) | dict(zip(constants.split(), _NUMBERS[2 + STATES :]))
+    return tuple(_of_all(rule, named, False) for rule in rules.values()), tuple(
+        _of_all(rule, named, True) for rule in rules.values()
+    )
+
+
+def _of_all(rule: Rule, named: dict[str, str], decays: bool) -> Rule:
+    taken = [named.get(name, name) for name in signature(rule).parameters]
+
+    def of_all(*numbers: Any) -> Number:
+        given = dict(zip(_NUMBERS, numbers))
+        if decays:
+            given["g"] = fma(given[_NUMBERS[-1]], given["w"], given["g"])
+        return rule(*(given[name] for name in taken))
+
+    of_all.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
+    return of_all
+
+
+def numbers_of(w: Any, g: Any, states: Sequence[Any], constants: Sequence[Any]) -> list[Any]:
+    """What rules take: None for states that there are not, 0 for constants."""
+    absent = [None] * (STATES - len(states)), [0.0] * (CONSTANTS - len(constants))
+    return [w, g, *states, *absent[0], *constants, *absent[1]]
+
+
+_SGD = rules_of("eta", w=lambda w, g, eta: fma(-eta, g, w))
+_MOMENTUM = rules_of(
+    "eta mu",
+    v=lambda g, v, mu: fma(mu, v, g),
+    w=lambda w, v, eta: fma(-eta, v, w),
+)
+_NESTEROV = rules_of(
+    "eta mu",
+    v=lambda g, v, mu: fma(mu, v, g),
+    w=lambda w, g, v, eta, mu: fma(-eta, fma(mu, v, g), w),
+)
+# A mean that forgets takes a step towards the new value: fma(1 - beta, g - m, m). With beta and
+# 1 - beta, both rounded, it would forget more or less than it learns.
+_RMSPROP = rules_of(
+    "eta a eps",
+    v=lambda g, v, a: fma(a, fma(g, g, -v), v),
+    w=lambda w, g, v, eta, eps: fma(-eta, g / (sqrt(v) + eps), w),
+)
+_ADAM = rules_of(
+    "eta a b c eps",
+    m=lambda g, m, a: fma(a, g - m, m),
+    v=lambda g, v, b: fma(b, fma(g, g, -v), v),
+    w=lambda w, m, v, eta, c, eps: fma(-eta, m / (sqrt(c * v) + eps), w),
+)
+_ADAMW = rules_of(
+    "eta a b c eps decay",
+    m=lambda g, m, a: fma(a, g - m, m),
+    v=lambda g, v, b: fma(b, fma(g, g, -v), v),
+    w=lambda w, m, v, eta, c, eps, decay: fma(-eta, m / (sqrt(c * v) + eps), fma(-decay, w, w)),
+)
+DESCENT = _SGD[0]
+"""w <- fma(-eta, g, w)."""
+
+RATE = 0.1
+"""The learning rate where none is given: this very object."""
+
+
+def power(x: float, n: int) -> float:
+    """x^n by squaring, from the highest bit of n down: the same bits everywhere."""
+    found = 1.0
+    for bit in f"{n:b}":
+        found *= found
+        if bit == "1":
+            found *= x
+    return found
+
+
+# ------------------------------------------------------------------------------ the optimizers
+
+
+@dataclass(frozen=True)
+class Optimizer(ABC):
+    """How steps are taken: see `SGD`, `Momentum`, `RMSProp`, `Adam`, `AdamW`.
+
+    A value of hyperparameters; what it remembers of a net is kept by that net, from step to step,
+    for as long as steps are taken by an optimizer of the same class. Hyperparameters may change.
+
+    `learning_rate` is one number, or for an ensemble a list with one for each member. Raises
+    TypeError or ValueError, naming the hyperparameter, for one that is out of range.
+    """
+
+    learning_rate: float | Sequence[float]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            checked = _checked(field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, checked)
+
+    @property
+    @abstractmethod
+    def rules(self) -> Rules:
+        """Of each state, then of w."""
+
+    @abstractmethod
+    def constants(self, eta: float, step: int) -> tuple[float, ...]:
+        """c0, c1, ... of that step, from 1, with that learning rate."""
+
+    def check(self, dtype: np.dtype[Any]) -> None:
+        """Raises ValueError for hyperparameters that make no sense in that dtype."""
+        eps = getattr(self, "eps", 1.0)
+        if not dtype.type(eps):
+            raise ValueError(f"eps must be positive in {dtype}, got {eps}")
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Gradient descent: w <- w - eta g. The same bits as steps with a plain learning rate.
+
+    With a weight decay lambda, g is dE/dw + lambda w.
+    """
+
+    learning_rate: float | Sequence[float] = 0.1
+    weight_decay: float = 0.0
+
+    @property
+    def rules(self) -> Rules:
+        """Of w."""
+        return _SGD[self.weight_decay > 0]
+
+    def constants(self, eta: float, step: int) -> tuple[float, ...]:
+        """eta, and the decay."""
+        return eta, 0.0, 0.0, 0.0, 0.0, self.weight_decay
+
+
+@dataclass(frozen=True)
+class Momentum(Optimizer):
+    """v <- mu v + g, w <- w - eta v; Nesterov's form w <- w - eta (g + mu v). v begins as 0.
+
+    With a weight decay lambda, g is dE/dw + lambda w.
+    """
+
+    learning_rate: float | Sequence[float] = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    @property
+    def rules(self) -> Rules:
+        """Of v and w."""
+        return (_NESTEROV if self.nesterov else _MOMENTUM)[self.weight_decay > 0]
+
+    def constants(self, eta: float, step: int) -> tuple[float, ...]:
+        """eta, mu, and the decay."""
+        return eta, self.momentum, 0.0, 0.0, 0.0, self.weight_decay
+
+
+@dataclass(frozen=True)
+class RMSProp(Optimizer):
+    """v <- alpha v + (1 - alpha) g^2, w <- w - eta g / (sqrt v + eps). v begins as 0.
+
+    With a weight decay lambda, g is dE/dw + lambda w.
+    """
+
+    learning_rate: float | Sequence[float] = 1e-2
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    @property
+    def rules(self) -> Rules:
+        """Of v and w."""
+        return _RMSPROP[self.weight_decay > 0]
+
+    def constants(self, eta: float, step: int) -> tuple[float, ...]:
+        """eta, 1 - alpha, eps, and the decay."""
+        return eta, 1 - self.alpha, self.eps, 0.0, 0.0, self.weight_decay
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Kingma and Ba's, with bias correction; in step t = 1, 2, ...
+
+        m <- beta1 m + (1 - beta1) g        v <- beta2 v + (1 - beta2) g^2
+        w <- w - eta m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    m and v begin as 0. With a weight decay lambda, g is dE/dw + lambda w.
+    """
+
+    learning_rate: float | Sequence[float] = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    @property
+    def rules(self) -> Rules:
+        """Of m, v and w."""
+        return _ADAM[self.weight_decay > 0]
+
+    def constants(self, eta: float, step: int) -> tuple[float, ...]:
+        """eta / (1 - beta1^t), 1 - beta1, 1 - beta2, 1 / (1 - beta2^t), eps, and the decay."""
+        corrected, correction = eta / (1 - power(self.beta1, step)), 1 - power(self.beta2, step)
+        return (
+            corrected,
+            1 - self.beta1,
+            1 - self.beta2,
+            1 / correction,
+            self.eps,
+            self.weight_decay,
+        )
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """As `Adam`, but the weight decay does not go through m and v: w <- w - eta lambda w first."""
+
+    weight_decay: float = 1e-2
+
+    @property
+    def rules(self) -> Rules:
+        """Of m, v and w."""
+        return _ADAMW[0]
+
+    def constants(self, eta: float, step: int) -> tuple[float, ...]:
+        """As of `Adam`, and eta lambda."""
+        return *super().constants(eta, step)[:-1], eta * self.weight_decay
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    kind.__name__: kind for kind in (SGD, Momentum, RMSProp, Adam, AdamW)
+}
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A hyperparameter in its range: a float, a bool, or for `learning_rate` a tuple of floats."""
+    if name == "nesterov":
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"nesterov must be True or False, got {value!r}")
+        return bool(value)
+    if name == "learning_rate" and np.ndim(value) == 1 and not isinstance(value, str):
+        return tuple(_checked(f"learning_rate[{e}]", eta) for e, eta in enumerate(value))
+    number = check_rate(name, value, DTYPES["float64"])
+    if name == "eps" and not number:
+        raise ValueError(f"eps must be positive, got {value}")
+    if name in ("momentum", "alpha", "beta1", "beta2") and number >= 1:
+        raise ValueError(f"{name} must be below 1, got {value}")
+    return number
+
+
+# ------------------------------------------------------------------------------------- steps
+
+
+class State:
+    """What an optimizer remembers of a net: how many steps there were, and its arrays."""
+
+    def __init__(self, optimizer: Optimizer, parameters: Array, k: Kernels) -> None:
+        self.optimizer, self.parameters, self.kernels, self.steps = optimizer, parameters, k, 0
+        zeros = (np.zeros(parameters.shape, parameters.dtype) for _ in optimizer.rules[:-1])
+        self.arrays = [k.arrays.asarray(x) for x in zeros]
+
+    def constants(self, optimizer: Optimizer, rate: float | list[float]) -> list[tuple[float, ...]]:
+        """Of the next step, for each rate. Raises ValueError for one that the dtype cannot hold."""
+        largest, found = LARGEST[self.parameters.dtype], []
+        for eta in [rate] if isinstance(rate, float) else rate:
+            found.append(optimizer.constants(eta, self.steps + 1))
+            if max(found[-1]) > largest:
+                raise ValueError(
+                    f"{self.parameters.dtype} cannot hold a constant of step {self.steps + 1} of "
+                    f"{optimizer}, {max(found[-1])}"
+                )
+        return found
+
+    def step(
+        self, gradient: Array, optimizer: Optimizer, constants: list[tuple[float, ...]]
+    ) -> State:
+        """Itself, after the next step, with constants for all parameters or each row of them."""
+        parts = [x.reshape(len(constants), -1) for x in (self.parameters, gradient, *self.arrays)]
+        for row, c in enumerate(constants):
+            w, g, *states = (x[row] for x in parts)
+            self.kernels.update(w, g, states, optimizer.rules, c)
+        self.optimizer, self.steps = optimizer, self.steps + 1
+        return self
+
+
+def next_state(
+    state: State | None, optimizer: Any, learning_rate: Any, parameters: Array, k: Kernels
+) -> State:
+    """What the next step of `optimizer` goes on from: `state`, or nothing that it remembers.
+
+    Raises TypeError for what is no optimizer, and for a learning rate that is given beside it.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            f"optimizer must be one of deltaprop's, as deltaprop.Adam(1e-3), got {optimizer!r}"
+        )
+    if learning_rate is not RATE:
+        raise TypeError(f"the learning rate is that of {optimizer}: pass no other one")
+    if state is None or state.optimizer is not optimizer:
+        optimizer.check(parameters.dtype)
+    if state and state.parameters is parameters and type(state.optimizer) is type(optimizer):
+        return state
+    return State(optimizer, parameters, k)
