@@ -127,7 +127,8 @@ def every_unit() -> dict[str, tuple[Unit, tuple[str, ...]]]:
     """Units and architectures, by name.
 
     Those of the table for all of them; every activation and loss, by itself, for all of them and
-    within a product or a whole sweep for one; deep trees for one of each compiler.
+    within a product or a whole sweep for one; every optimizer, and deep trees, for one of each
+    compiler.
     """
     found: dict[Unit, tuple[str, ...]] = {}
     for dtype in DTYPES:
@@ -139,8 +140,8 @@ def every_unit() -> dict[str, tuple[Unit, tuple[str, ...]]]:
         ]
         sizes = [(300, 600, 900), (DEEP, 1, 1), (1, DEEP, 1), (1, 1, DEEP)]
         deep = [unit for size in sizes for unit, *_ in launches(dtype, *size)]
-        found |= dict.fromkeys([*ruled, *updates(dtype)], ("sm_90",))
-        found |= dict.fromkeys(deep, ("sm_90", "sm_120"))
+        found |= dict.fromkeys(ruled, ("sm_90",))
+        found |= dict.fromkeys([*deep, *updates(dtype)], ("sm_90", "sm_120"))
         found |= {
             unit: ("sm_90",) if unit.kernel == "whole_sweep" else tuple(ARCHITECTURES)
             for unit in small

@@ -79,6 +79,15 @@ def epoch(backend: str) -> bool:
     return same and nets[0].parameters.tobytes() == nets[1].parameters.tobytes()
 
 
+def optimizer(backend: str) -> bool:
+    """Steps of Adam have the bits that they have on the reference."""
+    X, Y, loss = batch()
+    nets = [dp.MLP(SIZES, "logistic", dtype="float64", backend=b) for b in ("reference", backend)]
+    for net in nets:
+        net.fit(X, Y, loss, epochs=3, optimizer=dp.Adam(0.1))
+    return nets[0].parameters.tobytes() == nets[1].parameters.tobytes()
+
+
 def crosscheck_of_a_graph(backend: str) -> bool:
     """An output that leads on, two paths, units with several edges."""
     g = two_paths()
@@ -254,6 +263,8 @@ LINES = [
     ("weight_gradient.cu", "a_in + first * n_in", "a_in", crosscheck_of_many),
     ("tree_sum.cu", "first + run < count ? first + run : count", "count", crosscheck_of_many),
     ("update.cu", "x.v[q] = OF(new_w)", "x.v[q] = dx.v[q]", equations),
+    ("update.cu", "t.v[q] = OF(new_s1)", "t.v[q] = OF(new_s0)", optimizer),
+    ("update.cu", "write(s0 + i, s, count)", "write(s0 + i, x, count)", optimizer),
     ("whole_sweep.cu", "* slope(s.v[q])", "* s.v[q]", crosscheck),
     ("whole_sweep.cu", "Columns{parameters", "Rows{parameters", crosscheck),
     ("whole_sweep.cu", "fma_rn(-eta", "fma_rn(eta", equations),

@@ -25,6 +25,7 @@ from deltaprop.graph import Graph
 from deltaprop.losses import LOSSES, Loss
 from deltaprop.mlp import MLP
 from deltaprop.net import Net
+from deltaprop.optimizers import OPTIMIZERS
 from deltaprop.scalar import DTYPES
 
 SAMPLES = 3
@@ -127,6 +128,7 @@ def _tasks(
 ) -> Iterator[Callable[[], None]]:
     for dtype in dtypes:
         yield partial(_wide, dtype)
+        yield partial(_optimizers, dtype)
         for g in activations:
             for make in (_layers, _units):
                 for bias in (True, False):
@@ -138,6 +140,13 @@ def _wide(dtype: np.dtype[Any]) -> None:
     net = MLP([WIDE, WIDE, 1], dtype=dtype, backend="numba")
     X, Y = np.zeros((WIDE, WIDE), dtype), np.zeros((WIDE, 1), dtype)
     net.value_and_grad(X, Y)
+
+
+def _optimizers(dtype: np.dtype[Any]) -> None:
+    """A step of each, as it is without options."""
+    net, x = MLP([1, 1], dtype=dtype, backend="numba"), np.zeros((1, 1), dtype)
+    for kind in OPTIMIZERS.values():
+        net.train_step(x, x, optimizer=kind())
 
 
 def _everything(make: Callable[..., Net[Any]], g: Activation, dtype: Any, bias: bool) -> None:

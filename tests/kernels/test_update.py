@@ -52,7 +52,7 @@ def test_every_size(exact, dtype, optimizer):
 @every_optimizer
 @pytest.mark.parametrize("family", FAMILIES)
 def test_special_numbers(exact, dtype, optimizer, family):
-    w, g, s, t = (hostile(family, 500, dtype, seed) for seed in range(4))
+    w, g, s, t = (hostile(family, 200, dtype, seed) for seed in range(4))
     states = (s, t)[: len(optimizer.rules) - 1]
     for eta in (0.0, 1e-3, 1e30):
         args = w, g, states, optimizer.rules, optimizer.constants(eta, 1)
