@@ -97,8 +97,8 @@ class Steps(NamedTuple):
 
     size: int
 
-    order: Array | None = None
-    """(m,) int64: which sample comes first, second, ...; None leaves them as they are."""
+    order: Any = None
+    """(m,) int64, an array: which sample comes first, second, ...; None leaves them as they are."""
 
 
 class Sweeps(Protocol):
@@ -124,10 +124,10 @@ class Sweeps(Protocol):
 
     def steps(
         self, parameters: Array, X: Array, batch: Any, loss: Loss, steps: Steps
-    ) -> Array | None:
-        """The errors (steps, members), each before its step, of all those steps in one call.
+    ) -> Sequence[Array] | None:
+        """The errors, each before its step, of all those steps in one call, in their order.
 
-        None where step by step is as good.
+        In arrays (some steps, members); None where step by step is as good.
         """
 
     def ready(self, X: Any, Y: Any, name: str | Loss | None) -> Any:

@@ -278,14 +278,16 @@ class MLP(Net[Parameters]):
                 return self._losses_of(errors, batch, loss, steps.size)
         return super()._steps(X, batch, loss, steps, optimizer)
 
-    def _losses_of(self, errors: Array, batch: Batch, loss: Loss, size: int) -> Sequence[Any]:
-        """E of each step, from the errors (steps, members)."""
+    def _losses_of(
+        self, errors: Sequence[Array], batch: Batch, loss: Loss, size: int
+    ) -> Sequence[Any]:
+        """E of each step, from the errors (some steps, members)."""
+        there = np.concatenate([self.kernels.arrays.to_numpy(x) for x in errors])
         last = batch.samples % size or size
-        m = [size] * (len(errors) - 1) + [last]
+        m = [size] * (len(there) - 1) + [last]
         scales = np.array([loss.scale(n, self.outputs) for n in m], self.dtype)
         with np.errstate(all="ignore"):
-            E = self.kernels.arrays.to_numpy(errors) * scales[:, None]
-        return list(E.reshape(-1, *self._losses))
+            return list((there * scales[:, None]).reshape(-1, *self._losses))
 
     def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:
         return self._sweeps.ready(X, Y, loss) if self._sweeps else None

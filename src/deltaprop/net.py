@@ -317,7 +317,7 @@ class Net(Given, Generic[P]):
         """
         found = []
         for start in range(0, batch.samples, steps.size):
-            rows = steps.order[start : start + steps.size]  # type: ignore[index]
+            rows = steps.order[start : start + steps.size]
             x, y = X.take(rows, axis=-2), batch.Y.take(rows, axis=-2)
             w = None if batch.weights is None else batch.weights.take(rows, axis=-2)
             part = Batch(y, w, x.shape[-2], batch.outputs)

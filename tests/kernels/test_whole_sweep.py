@@ -58,6 +58,8 @@ class Swept:
             given.append(replace(batch, Y=self.device.asarray(batch.Y), weights=weights))
         got = getattr(self.sweeps, sweep)(self.w, *given, *rest)
         numpy = self.device.to_numpy
+        if isinstance(got, list):
+            return np.concatenate([numpy(x) for x in got])
         return tuple(map(numpy, got)) if isinstance(got, tuple) else numpy(got)
 
     @property
@@ -117,21 +119,24 @@ def test_special_numbers(where, dtype, family, net):
 
 @on_every_device
 @pytest.mark.parametrize("size", [1, 16, 64, 70, 150, 1000])
-def test_steps(where, dtype, size, runs):
-    """Many steps in one launch are those steps one by one, whichever way a block's threads run."""
+def test_steps(where, dtype, size, runs, monkeypatch):
+    """Many steps in few launches are those steps one by one, whichever way threads run."""
     runs(16)
+    monkeypatch.setattr(narrow, "STEPS", 60)
     m, nets = 150, dp.MLP((3, 9, 2), dtype=dtype, ensemble=2, backend="reference")
     X, Y = sample((2, m, 3), dtype, 1), sample((m, 2), dtype, 2)
     X, loss, batch = nets._given(X, Y, "half_mse", np.abs(sample((2, m), dtype, 3)))
-    for rate, order in ((0.25, None), ([0.25, 0.5], np.random.default_rng(0).permutation(m))):
-        rows = np.arange(m) if order is None else order
+    for rate, rows in (
+        (0.25, np.arange(m)),
+        ([0.25, 0.5], np.random.default_rng(0).permutation(m)),
+    ):
         start = nets.to()
         wanted = start._steps(X, batch, loss, Steps(rate, size, rows))
         for way in ORDERS:
             swept = Swept(nets, where, order=way)
-            placed = None if order is None else swept.device.asarray(order)
-            errors = swept("steps", X, batch, loss, Steps(rate, size, placed))
-            got = nets._losses_of(errors, batch, loss, size)
+            order = swept.device.asarray(rows)
+            errors = swept("steps", X, batch, loss, Steps(rate, size, order))
+            got = nets._losses_of([errors], batch, loss, size)
             assert_same_bits(np.array(got), np.array(wanted))
             assert_same_bits(swept.parameters, start.parameters, f"{size} a step, {rate}, {way}")
 
@@ -143,7 +148,7 @@ def test_steps_that_are_more_than_a_block(where, runs):
     net = dp.MLP((3, 9, 2), backend="reference")
     X, loss, batch = batch_of(net, 200, "half_mse", False)
     swept = Swept(net, where)
-    assert swept.sweeps.steps(swept.w, X, batch, loss, Steps(0.1, 65)) is None
+    assert swept.sweeps.steps(swept.w, X, batch, loss, Steps(0.1, 65, np.arange(200))) is None
 
 
 @on_every_device

@@ -33,6 +33,9 @@ STAGES = 2 * 16
 SECOND_PASS = 1 / 64
 """What a block returns costs at most so much of the time that a leaf of samples takes."""
 
+STEPS = 1024
+"""That one launch takes at most: nobody can interrupt it."""
+
 OUTPUTS, ERROR, GRADIENT = 0, 1, 2
 """WHAT a launch is for."""
 
@@ -130,15 +133,19 @@ class NarrowSweeps:
 
     def steps(
         self, parameters: Array, X: Array, batch: Batch, loss: Loss, steps: Steps
-    ) -> Array | None:
-        """The errors (steps, members) of those steps, each taken before it.
+    ) -> list[Array] | None:
+        """The errors of those steps, each taken before it: (some steps, members), launch by launch.
 
         None where a step is more than a block computes.
         """
-        if not self._is_one_block(parameters, min(steps.size, X.shape[-2])):
+        if not self._is_one_block(parameters, min(steps.size, len(steps.order))):
             return None
-        sums = self._launch(GRADIENT, loss, parameters, X, batch, steps=steps)
-        return sums[parameters.size :].reshape(-1, self._members(parameters))
+        members, found = self._members(parameters), []
+        for start in range(0, len(steps.order), STEPS * steps.size):
+            some = steps._replace(order=steps.order[start : start + STEPS * steps.size])
+            sums = self._launch(GRADIENT, loss, parameters, X, batch, steps=some)
+            found.append(sums[parameters.size :].reshape(-1, members))
+        return found
 
     def _is_one_block(self, parameters: Array, samples: int) -> bool:
         """Whether one block takes all leaves of a step, so that it may update the parameters."""
@@ -166,7 +173,8 @@ class NarrowSweeps:
         steps: Steps | None = None,
     ) -> Array:
         """Gradients, then errors, of all members in one array; with `steps` of each step."""
-        device, dtype, m, count = self.device, parameters.dtype, X.shape[-2], self.form.count
+        device, dtype, count = self.device, parameters.dtype, self.form.count
+        m = X.shape[-2] if steps is None or steps.order is None else len(steps.order)
         members, size = self._members(parameters), min(steps.size, m) if steps else m
         run = run_of(ceil_div(size, LEAF_SAMPLES), members, self.places)
         slices, levels = ceil_div(size, run * LEAF_SAMPLES), max(1, run.bit_length() - 1)
