@@ -145,6 +145,7 @@ def _wide(dtype: np.dtype[Any]) -> None:
 def _optimizers(dtype: np.dtype[Any]) -> None:
     """A step of each, as it is without options."""
     net, x = MLP([1, 1], dtype=dtype, backend="numba"), np.zeros((1, 1), dtype)
+    kind: Any
     for kind in OPTIMIZERS.values():
         net.train_step(x, x, optimizer=kind())
 
