@@ -1,12 +1,17 @@
-// Every element of an array, in as many rounds as the grid needs.
+// Every element of arrays, in as many rounds as the grid needs.
 #pragma once
 
 #include "copy.cuh"
 
+// body(row, column) for every element of a matrix (n, m), in a grid and blocks of two dimensions.
 template <class Body>
-__device__ inline void for_each(int64 n, Body body) {
-    const int64 stride = int64(gridDim.x) * blockDim.x;
-    for (int64 i = int64(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += stride) body(i);
+__device__ inline void for_each(int64 n, int64 m, Body body) {
+    const int64 across = int64(gridDim.x) * blockDim.x, down = int64(gridDim.y) * blockDim.y;
+#pragma unroll 1
+    for (int64 row = int64(blockIdx.y) * blockDim.y + threadIdx.y; row < n; row += down)
+#pragma unroll 1
+        for (int64 i = int64(blockIdx.x) * blockDim.x + threadIdx.x; i < m; i += across)
+            body(row, i);
 }
 
 // Packs of each array that a thread has on their way at once.

@@ -6,6 +6,7 @@ python tests/cuda_units.py add apply    only the lines of these kernels
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Collection
 from functools import cache
@@ -61,7 +62,7 @@ class Recorder(NumpyArrays):
     def launch(
         self, unit: Unit, grid: Any, block: tuple[int, int, int], args: Any, shared: int = 0
     ) -> None:
-        self.launches.append((unit, block[0], args))
+        self.launches.append((unit, math.prod(block), args))
 
 
 def launches(

@@ -145,7 +145,7 @@ class Table(Launches):
         z = self.device.empty((n, m), a.dtype) if keep_z else None
         out = self.device.empty((n, m), a.dtype) if out is None else out
         args = (a, fan.start, fan.peer, w, b, z, out, n, m)
-        self.each("edge_forward", n * m, args, levels(fan.longest, LEAF_FEATURES), value=g.value)
+        self.each("edge_forward", n, m, args, levels(fan.longest, LEAF_FEATURES), value=g.value)
         return z, out
 
     def edge_delta(
@@ -161,7 +161,7 @@ class Table(Launches):
         n, m = s.shape
         out = self.device.empty((n, m), s.dtype) if out is None else out
         args = (delta, fan.start, fan.peer, w, s, own, out, n, m)
-        self.each("edge_delta", n * m, args, levels(fan.longest, LEAF_FEATURES), slope=g.slope)
+        self.each("edge_delta", n, m, args, levels(fan.longest, LEAF_FEATURES), slope=g.slope)
         return out
 
     def edge_gradient(

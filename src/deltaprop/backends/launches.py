@@ -18,7 +18,8 @@ COLUMNS, LINES = 32, 8
 """Elements and lines of a block of tree_sum.cu."""
 
 THREADS = 256
-MOST_BLOCKS = 1 << 20
+MOST_BLOCKS, MOST_DOWN = 1 << 20, 65_535
+"""Of a grid, and of its second dimension, which CUDA restricts to that."""
 AHEAD = 32
 """Bytes of each array that a thread of `map` in grid.cuh takes at once."""
 
@@ -79,17 +80,21 @@ class Launches:
     def __init__(self, device: Device, tiles: dict[str, tuple[Tile, ...]]) -> None:
         self.device, self.tiles = device, tiles
 
-    def each(
-        self, kernel: str, count: int, args: tuple[Any, ...], levels: int = 1, **rules: Rule
-    ) -> None:
-        """A kernel with one thread for each of `count` elements."""
-        unit = self.unit(kernel, args[0].dtype, levels, rules)
-        blocks = min(ceil_div(count, THREADS), MOST_BLOCKS)
-        self.device.launch(unit, (blocks, 1, 1), (THREADS, 1, 1), args)
-
     def map(self, kernel: str, size: int, args: tuple[Any, ...], **rules: Rule) -> None:
         """A kernel that goes through arrays of that size element by element."""
-        self.each(kernel, ceil_div(size * args[0].dtype.itemsize, AHEAD), args, 1, **rules)
+        unit = self.unit(kernel, args[0].dtype, 1, rules)
+        blocks = ceil_div(size * args[0].dtype.itemsize, AHEAD * THREADS)
+        self.device.launch(unit, (min(blocks, MOST_BLOCKS), 1, 1), (THREADS, 1, 1), args)
+
+    def each(
+        self, kernel: str, n: int, m: int, args: tuple[Any, ...], levels: int, **rules: Rule
+    ) -> None:
+        """A kernel with a thread for each element of a matrix (n, m)."""
+        unit = self.unit(kernel, args[0].dtype, levels, rules)
+        across = min(THREADS, 1 << (m - 1).bit_length())
+        down = THREADS // across
+        blocks = ceil_div(m, across), min(ceil_div(n, down), MOST_DOWN)
+        self.device.launch(unit, (*blocks, 1), (across, down, 1), args)
 
     def product(
         self, kernel: str, divided: Grid, leaf: int, args: tuple[Any, ...], **rules: Rule
