@@ -174,6 +174,21 @@ def test_fit(cupy: StrictCupy, kind: str, ensemble: int | None, widest: int) -> 
     assert_same_bits(to_numpy(there.parameters), net.parameters)
 
 
+@pytest.mark.parametrize("kind", ["numpy", "cupy"])
+@pytest.mark.parametrize("ensemble", [None, 2])
+def test_optimizers(cupy: StrictCupy, kind: str, ensemble: int | None) -> None:
+    """What they remember is where the parameters are."""
+    net = dp.MLP([2, 5, 3], "tanh", ensemble=ensemble, backend="reference")
+    there, X, Y = net.to("cuda"), sample((20, 2), "float32"), sample((20, 3), "float32")
+    given = [cupy.asarray(x) if kind == "cupy" else x for x in (X, Y)]
+    for adam in (dp.Adam(0.1), dp.Adam([0.1, 0.2] if ensemble else 0.2)):
+        wanted = net.fit(X, Y, epochs=2, batch_size=8, optimizer=adam)
+        got = there.fit(*given, epochs=2, batch_size=8, optimizer=adam)
+        assert np.array_equal(got.loss, wanted.loss)
+    assert all(isinstance(x, DeviceArray) for x in there._state.arrays)
+    assert_same_bits(to_numpy(there.parameters), net.parameters)
+
+
 def test_labels(cupy: StrictCupy) -> None:
     g = softmaxes()
     X, _, _ = batch_of(g)

@@ -11,7 +11,7 @@ To add an optimizer, add it here: every backend and test reads `OPTIMIZERS`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter, Signature, signature
 from typing import Any
@@ -262,7 +262,7 @@ class AdamW(Adam):
         return *super().constants(eta, step)[:-1], eta * self.weight_decay
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     kind.__name__: kind for kind in (SGD, Momentum, RMSProp, Adam, AdamW)
 }
 

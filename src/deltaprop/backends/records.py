@@ -59,7 +59,7 @@ PLAN = _record(
     "next_outputs",
     "count",  # parameters of a member
     "scale",  # an array of one number: the output delta's scale
-    "descend",  # addresses of functions, see loops/rows.py
+    "descend",  # addresses of functions, see loops/rows.py, loops/updates.py
     "residual",
     "factors",
     "softmax",  # 0 without
