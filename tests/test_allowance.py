@@ -33,12 +33,12 @@ def test_what_lasts_too_long_is_broken_off_even_if_it_catches_exceptions() -> No
     before = signal.getsignal(signal.SIGALRM)
     some, begin = Allowance(0.1), time.perf_counter()
     with pytest.raises(TimeoutError, match="no time left: it was broken off"), some.spend():
-        while True:
+        while time.perf_counter() < begin + 2:
             try:
-                time.sleep(5)
+                time.sleep(1)
             except Exception:
                 continue
-    assert time.perf_counter() - begin < 4
+    assert time.perf_counter() - begin < 2
     with pytest.raises(TimeoutError, match=r"^no time left$"), some.spend():
         raise AssertionError("nothing is begun")
     assert signal.getsignal(signal.SIGALRM) is before
