@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deltaprop import results
 from deltaprop.bench import NETS
 from deltaprop.peers import case as cases
 from deltaprop.peers import figures, machine, peak, picture, rivals, rounds
@@ -310,7 +311,8 @@ def test_lines_have_the_ratio_the_goal_and_what_was_unsteady() -> None:
 def test_the_json_has_what_the_figures_depend_on(tmp_path: Path) -> None:
     found = figures.Figures("table", 100.0, 0.0)
     found.rows.append(figures.measure(SMALL, 0.0, quick(OURS, "NumPy")))
-    found.write(tmp_path / "figures.json")
+    results.write(found.as_json(), tmp_path / "figures.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
     read = json.loads((tmp_path / "figures.json").read_text())
     assert read["machine"]["threads"] == machine.threads()
     assert {"cpu", "cores", "python", "system"} <= set(read["machine"])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from deltaprop import results
 from deltaprop.backends import BACKENDS, backends, load, resolve
 from deltaprop.bench import bench as timings
 from deltaprop.cli_kernels import kernels as kernels_command
@@ -190,9 +191,9 @@ def _measure(
         found.rows.append(row)
         click.echo("\n".join([*figures.lines(row, found.peak_gflops), ""]))
         if out:
-            found.write(Path(out))
+            results.write(found.as_json(), Path(out))
     if out:
-        found.write(Path(out))
+        results.write(found.as_json(), Path(out))
     click.echo("\n".join(figures.summary(found)))
     if plot:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from deltaprop import results
 from deltaprop.backends import load
 
 
@@ -43,9 +44,9 @@ def kernels(
         found.rows.append(figures.measure(work, k, clock, dtype, cache))
         click.echo(figures.line(found.rows[-1], ceiling))
         if out:
-            found.write(Path(out))
+            results.write(found.as_json(), Path(out))
     if out:
-        found.write(Path(out))
+        results.write(found.as_json(), Path(out))
     for name in found.not_reached:
         click.echo(f"not reached: {name}")
     if found.failures:

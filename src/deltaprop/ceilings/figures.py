@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 from deltaprop.ceilings.calls import LAUNCHED, call_of, is_cold, library_call_of, sets_of
 from deltaprop.ceilings.clock import Call, Clock, run, warm
 from deltaprop.ceilings.limits import WARM, Limits, median
 from deltaprop.contract import Kernels
-from deltaprop.devices.cache import keep
 from deltaprop.roofline import Work, table
 
 SLICE = 1e-3
@@ -89,11 +86,6 @@ class Figures:
             "rows": [row.as_json(self.limits) for row in self.rows],
             "not_reached": self.not_reached,
         }
-
-    def write(self, path: Path) -> None:
-        """The whole file at once: a run that is stopped leaves what it had."""
-        text = json.dumps(self.as_json(), indent=1) + "\n"
-        keep(path, text.encode())
 
 
 def works(k: Kernels, dtype: str, largest: float) -> list[Work]:

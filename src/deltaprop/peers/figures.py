@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deltaprop.devices.cache import keep
 from deltaprop.peers.allowance import Allowance
 from deltaprop.peers.answers import VISIBLE, Expected, WrongAnswerError
 from deltaprop.peers.by_hand import Runner
@@ -174,11 +171,6 @@ class Figures:
             "cases": [row.as_json(self.threads) for row in self.rows],
             "not_reached": self.not_reached,
         }
-
-    def write(self, path: Path) -> None:
-        """The whole file at once: a run that is stopped leaves what it had."""
-        text = json.dumps(self.as_json(), indent=1) + "\n"
-        keep(path, text.encode())
 
 
 def lines(row: Row, peak: float) -> list[str]:
