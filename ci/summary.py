@@ -16,16 +16,15 @@ def kernels(found: dict[str, Any]) -> Iterator[str]:
         f"kernels, {found['dtype']}: a copy moves {limits['bytes'] / 1e9:,.0f} GB/s; "
         f"the library's products, TFLOP/s: {products}"
     )
-    yield f"{'':<56}{'us':>10} {'ceiling':>8}  {'by':<11}{'over the library':>16}"
+    yield f"{'':<54}{'us':>9}{'ceiling':>8}{'of library':>11}"
     for row in found["rows"]:
-        name = f"{row['work']['kernel']:<16}{row['work']['size']:<40}"
+        name = f"{row['work']['kernel']:<16}{row['work']['size']:<38}"
         if row["failed"]:
             yield f"{name} FAILED: {row['failed']}"
             continue
-        beside = f"{row['seconds'] / row['library']:>16.2f}" if row["library"] else ""
+        beside = f"{row['seconds'] / row['library']:>11.2f}" if row["library"] else ""
         warm = "" if row["cold"] else "  in the cache"
-        time = f"{row['seconds'] * 1e6:>10,.1f} {row['share']:>8.0%}"
-        yield f"{name}{time}  {row['bound']:<11}{beside}{warm}".rstrip()
+        yield f"{name}{row['seconds'] * 1e6:>9,.1f}{row['share']:>8.0%}{beside}{warm}"
 
 
 def steps(found: dict[str, Any]) -> Iterator[str]:

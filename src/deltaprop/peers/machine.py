@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,9 @@ def description() -> dict[str, object]:
     }
 
 
+@cache
 def gpu() -> dict[str, Any]:
-    """CuPy's current GPU and its driver."""
+    """CuPy's current GPU and its driver; asked once, for nvidia-smi takes a second."""
     import cupy
 
     device = cupy.cuda.Device()
