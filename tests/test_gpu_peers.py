@@ -20,7 +20,7 @@ from deltaprop import cli_bench
 from deltaprop.bench import NETS
 from deltaprop.ceilings import limits
 from deltaprop.ceilings.limits import Limits
-from deltaprop.peers import answers, machine, rivals, rounds
+from deltaprop.peers import answers, machine, picture, rivals, rounds
 from deltaprop.peers import case as cases
 from deltaprop.peers.allowance import Allowance
 from deltaprop.peers.answers import VISIBLE, Expected, WrongAnswerError
@@ -140,6 +140,10 @@ def test_the_command_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     (row,) = found["cases"]
     assert (row["device"], row["goal"], list(row["seconds"])) == ("cuda", 0.5, [OURS])
     assert machine.slug() == "stand-in-80gb"
+    assert (
+        picture._title(found) == "training step, half_mse, logistic, float32, NVIDIA Stand-in 80GB"
+    )
+    assert set(picture.COLOURS) == set(rival.name for rival in rivals.RIVALS)
 
 
 @pytest.mark.usefixtures("gpu")

@@ -13,11 +13,13 @@ COLOURS = {
     OURS: "black",
     "NumPy": "tab:blue",
     "PyTorch": "tab:red",
+    "PyTorch graph": "tab:pink",
     "torch.compile": "tab:orange",
+    "compiled graph": "tab:olive",
     "JAX": "tab:green",
     "scikit-learn": "tab:gray",
 }
-MARKERS = dict(zip(COLOURS, "osv^Dx"))
+MARKERS = dict(zip(COLOURS, "osv<^>Dx"))
 
 Rows = Sequence[dict[str, Any]]
 Place = Callable[[dict[str, Any]], float]
@@ -47,10 +49,10 @@ def _title(figures: dict[str, Any]) -> str:
     case, machine = figures["cases"][0], figures["machine"]
     what = "prediction" if case["inference"] else f"training step, {case['loss']}"
     count = machine["threads"]
-    return (
-        f"{what}, {case['activation']}, {case['dtype']}, "
-        f"{count} thread{'s' if count > 1 else ''}, {machine['cpu']}"
-    )
+    where = f"{count} thread{'s' if count > 1 else ''}, {machine['cpu']}"
+    if "gpu" in machine:
+        where = machine["gpu"]["name"]
+    return f"{what}, {case['activation']}, {case['dtype']}, {where}"
 
 
 def _table(axes: Any, figures: dict[str, Any]) -> None:
@@ -144,7 +146,7 @@ def _peak(ax: Any, peak: float) -> None:
         ax.axhline(peak, color="magenta", linewidth=0.8, linestyle=":")
         ax.set_ylim(top=3 * peak)
         where = {"xycoords": ("axes fraction", "data"), "fontsize": 8, "va": "bottom"}
-        ax.annotate(f"fma peak {peak:.0f}", (0.01, 1.05 * peak), color="magenta", **where)
+        ax.annotate(f"peak {peak:.0f}", (0.01, 1.05 * peak), color="magenta", **where)
 
 
 def _plain_numbers(axis: Any) -> None:
