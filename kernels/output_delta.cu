@@ -4,7 +4,7 @@
 // a. weights (m) may be null: then c_i = scale. nodes may be null.
 #include "column_sums.cuh"
 
-extern "C" __global__ void __launch_bounds__(THREADS) output_delta(
+extern "C" __global__ void __launch_bounds__(THREADS, 3) output_delta(
     const real* a, const real* Y, const real* s, const real* weights, real* delta, real* nodes,
     real scale, int64 m, int64 n, int64 leaves, int64 terms) {
     column_sums(delta, nodes, m, n, leaves, terms,
