@@ -40,9 +40,10 @@ def rules_of(constants: str, **rules: Rule) -> tuple[Rules, Rules]:
     """
     *states, _ = rules
     named = dict(zip(states, _NUMBERS[2:])) | dict(zip(constants.split(), _NUMBERS[2 + STATES :]))
-    return tuple(_of_all(rule, named, False) for rule in rules.values()), tuple(
-        _of_all(rule, named, True) for rule in rules.values()
+    plain, decayed = (
+        tuple(_of_all(rule, named, decays) for rule in rules.values()) for decays in (False, True)
     )
+    return plain, decayed
 
 
 def _of_all(rule: Rule, named: dict[str, str], decays: bool) -> Rule:
@@ -60,8 +61,8 @@ def _of_all(rule: Rule, named: dict[str, str], decays: bool) -> Rule:
 
 def numbers_of(w: Any, g: Any, states: Sequence[Any], constants: Sequence[Any]) -> list[Any]:
     """What rules take: None for states that there are not, 0 for constants."""
-    absent = [None] * (STATES - len(states)), [0.0] * (CONSTANTS - len(constants))
-    return [w, g, *states, *absent[0], *constants, *absent[1]]
+    no_states, no_constants = STATES - len(states), CONSTANTS - len(constants)
+    return [w, g, *states, *[None] * no_states, *constants, *[0.0] * no_constants]
 
 
 _SGD = rules_of("eta", w=lambda w, g, eta: fma(-eta, g, w))

@@ -21,7 +21,6 @@ from deltaprop.backends.loops.vectors import (
     splatted,
     vector,
 )
-from deltaprop.optimizers import STATES
 from deltaprop.scalar import Rule, trace
 
 
@@ -48,7 +47,7 @@ def _along(dtype: np.dtype[Any], rules: tuple[Rule, ...]) -> Any:
                     return None
                 if i < len(arrays):
                     return masked_load(builder, found, arrays[i], mask)
-                where = builder.add(constants_, constants_.type((i - 2 - STATES) * size))
+                where = builder.add(constants_, constants_.type((i - len(arrays)) * size))
                 scalar = builder.inttoptr(where, REALS[found.real].as_pointer())
                 return splatted(builder, found, builder.load(scalar, align=size))
 
