@@ -37,7 +37,7 @@ if [ "$backend" = cuda ]; then
     export DELTAPROP_REQUIRE_GPU=1
     largest=${LARGEST:-1e14} out=${OUT:-benchmarks/results}
     pytest+=("$(($(nproc) < 16 ? $(nproc) : 14))")
-    digests=40
+    digests=60
     # Sources are compiled for every architecture where there is no GPU, too.
     tests=(--ignore tests/test_cuda_sources.py -k "(cuda or gpu) and not host" tests)
     name=gpu-$("$python" -c 'from deltaprop.peers.machine import slug; print(slug())') || name=gpu
@@ -102,12 +102,13 @@ main() {
     [ "$backend" != cuda ] || timeout 20 nvidia-smi || echo "nvidia-smi: failed"
     "$python" -c 'import sys; print(sys.version)'
     check "environment" 40 "$python" -m deltaprop.cli info
-    check "digests of fixed nets" "$digests" \
-        "$python" -m deltaprop.cli check --digest --backend "$backend"
     check "digits, bit for bit" 60 "$python" -m deltaprop.cli check \
         --backend reference --backend numba --backend "$backend"
     check "tests on $backend" 150 env DELTAPROP_NUM_THREADS=2 OMP_NUM_THREADS=2 \
         OPENBLAS_NUM_THREADS=2 "$python" -m pytest "${pytest[@]}" "${tests[@]}"
+    # The tests have compiled what these need.
+    check "digests of fixed nets" "$digests" \
+        "$python" -m deltaprop.cli check --digest --backend "$backend"
     local bench=("$python" -m deltaprop.cli bench --backend "$backend" --largest "$largest")
     measure "kernels, float32" 60 "${bench[@]}" --kernels --budget 40 \
         --out "$(result -kernels.json)"
