@@ -19,7 +19,7 @@ from test_ordered_gemm import shifted
 pytestmark = pytest.mark.skipif("cuda-host" not in HERE, reason="no C++ compiler")
 
 # Rows of a block and one more; outputs: single ones, chunks, a leaf, parts of leaves.
-SIZES = ((1, 1), (300, 1), (70, 3), (40, 10), (37, 64), (5, 256), (9, 300), (3, 1028))
+SIZES = ((300, 1), (70, 3), (40, 10), (37, 64), (9, 300), (3, 1028))
 
 
 def calls(m, n, numbers):
@@ -55,17 +55,15 @@ def test_every_edge(dtype, order):
 
 def test_a_row_in_parts(dtype, in_parts):
     """Of one part, of several, of a last one that is short."""
-    for n in (300, 1028, 2049):
+    for n in (300, 1028):
         for call in calls(2, n, partial(sample, dtype=dtype)):
             assert_as_reference(in_parts, *call)
 
 
-@pytest.mark.parametrize("n", [10, 300, 1028])
-@pytest.mark.parametrize("family", ["everything", "rare", "subnormal"])
-def test_special_numbers(dtype, family, n, in_parts):
-    for k in (kernels(), in_parts):
-        for call in calls(5, n, partial(hostile, family, dtype=dtype)):
-            assert_as_reference(k, *call)
+@pytest.mark.parametrize("family", ["everything", "subnormal"])
+def test_special_numbers_in_parts(dtype, family, in_parts):
+    for call in calls(3, 1028, partial(hostile, family, dtype=dtype)):
+        assert_as_reference(in_parts, *call)
 
 
 @pytest.mark.parametrize("n", [64, 300])
@@ -78,7 +76,6 @@ def test_arrays_that_are_not_aligned(dtype, n):
 @pytest.mark.parametrize(("n", "threads"), [(9000, 512), (20_000, 1024), (60_000, 1024)])
 def test_long_rows(n, threads):
     """In more shared memory and with more threads, and in parts where even that is too little."""
-    divided = grids.rows(2, n, 256, 1, 4, 132, HostDevice.shared_memory)
+    divided = grids.rows(1, n, 256, 1, 4, 132, HostDevice.shared_memory)
     assert (divided.rows, divided.threads, divided.room < n) == (1, threads, n == 60_000)
-    for call in calls(2, n, partial(sample, dtype="float32")):
-        assert_as_reference(kernels(), *call)
+    assert_as_reference(kernels(), "softmax", sample((1, n), "float32"))
