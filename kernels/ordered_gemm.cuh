@@ -10,6 +10,9 @@
 #define WARPS_DOWN (BLOCK_ROWS / (WARP_ROWS * ROWS))
 #define WARPS_ACROSS (BLOCK_COLUMNS / (WARP_COLUMNS * COLUMNS))
 
+// Terms at a time: as many as an instruction cache of 12 KB holds.
+#define UNROLLED (ROWS * COLUMNS > 64 ? 512 / (ROWS * COLUMNS) : 8)
+
 #include "stages.cuh"
 #include "tree.cuh"
 
@@ -42,7 +45,7 @@ __device__ void ordered_gemm(const A& a, const B& b, int64 K, Out out) {
             feed_b.fill(Bs[now ^ 1], next, real(0));
         }
         const real *x_at = &As[now].v[0][i_in], *y_at = &Bs[now].v[0][j_in];
-#pragma unroll 8  // as much as an instruction cache of 12 KB holds
+#pragma unroll UNROLLED
         for (int term = 0; term < DEPTH; ++term) {
             real x[ROWS], y[COLUMNS];
             load<WARP_ROWS>(x, x_at + term * As[0].PITCH);

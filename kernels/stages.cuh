@@ -4,7 +4,10 @@
 
 #include "copy.cuh"
 
+// Terms of a stage.
+#ifndef DEPTH
 #define DEPTH 16
+#endif
 
 // Threads of a warp form WARP_ROWS lines of WARP_COLUMNS. Those that differ in bit 0 read the same
 // of A, in bit 1 the same of B: then a warp's loads of 16 bytes take two turns, not four.

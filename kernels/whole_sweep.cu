@@ -57,7 +57,7 @@ struct Layer {
 struct Tally {
     real *work, *roots;
     int64 step;  // from level to level
-    int64 leaf;  // number of this one
+    int leaf;  // number of this one
     bool last;
 
     // N sums of this leaf; the tree of sum q is that of parameter at(q), none if it is negative.
@@ -308,18 +308,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) whole_sweep(
     work += (member * slices + slice) * levels * (count + 1);
     gradients_ += slice * slice_step + member * count;
     errors_ += slice * slice_step + member;
-    Tally of_gradients{work, gradients_, count + 1, 0, false};
-    Tally of_errors{work + count, errors_, count + 1, 0, false};
 
     for (int64 begin = 0; begin < m; begin += size) {
         const int64 end = begin + size < m ? begin + size : m;
-        const int64 leaves = (end - begin + SAMPLES - 1) / SAMPLES;
-        const int64 last = (slice + 1) * run < leaves ? (slice + 1) * run : leaves;
-        for (int64 number = slice * run; number < last; ++number) {
-            const int64 first = begin + number * SAMPLES;
+        const int leaves = int((end - begin + SAMPLES - 1) / SAMPLES), from = int(slice * run);
+        const int last = leaves - from < run ? leaves - from : int(run);
+        for (int number = 0; number < last; ++number) {
+            const int64 first = begin + (from + number) * int64(SAMPLES);
             const Leaf leaf{order, first, end - first < SAMPLES ? int(end - first) : SAMPLES};
-            of_gradients.leaf = of_errors.leaf = number - slice * run;
-            of_gradients.last = of_errors.last = number + 1 == last;
+            const bool is_last = number + 1 == last;
             for (int q = threadIdx.x; q < inputs.units * SAMPLES; q += THREADS) {
                 const int sample = q / inputs.units, k = q % inputs.units;
                 *at(memory, inputs.a + k, sample) =
@@ -332,7 +329,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) whole_sweep(
                 forward(w, below, layer, l == depth, leaf.here, memory, stages);
                 __syncthreads();
             }
-            errors(output, Y, weights, leaf, memory, e, of_errors);
+            errors(output, Y, weights, leaf, memory, e,
+                   Tally{work + count, errors_, count + 1, number, is_last});
             __syncthreads();
 #if WHAT == OUTPUTS
             for (int q = threadIdx.x; q < output.units * leaf.here; q += THREADS)
@@ -346,7 +344,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) whole_sweep(
             __syncthreads();
             for (int l = int(depth); l >= 1; --l) {
                 const Layer below(layers, l - 1), layer(layers, l);
-                gradients(below, layer, memory, of_gradients);
+                gradients(below, layer, memory,
+                          Tally{work, gradients_, count + 1, number, is_last});
                 __syncthreads();
                 if (l > 1) back(w, below, layer, leaf.here, memory, stages);
                 __syncthreads();
@@ -357,7 +356,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) whole_sweep(
         if (update)
             for (int64 p = threadIdx.x; p < count; p += THREADS)
                 w[p] = fma_rn(-eta, gradients_[p], w[p]);
-        of_errors.roots += members;
+        errors_ += members;
 #endif
     }
 }

@@ -22,19 +22,6 @@ if GPU and not INFO["cuda"].available:
     pytest.exit(f"DELTAPROP_REQUIRE_GPU is set, but: {INFO['cuda'].reason}", returncode=1)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Coverage doubles the time of a test: it is measured where a value of a parameter is new."""
-    if not config.pluginmanager.hasplugin("_cov"):
-        return
-    seen: set[tuple[str, int, str]] = set()
-    for item in items:
-        test, _, parameters = item.nodeid.partition("[")
-        values = {(test, i, value) for i, value in enumerate(parameters.split("-"))}
-        if values <= seen:
-            item.add_marker(pytest.mark.no_cover)
-        seen |= values
-
-
 @pytest.fixture(params=HERE)
 def backend(request: pytest.FixtureRequest) -> str:
     """Every backend of this machine."""

@@ -109,27 +109,31 @@ def apart(x: Any) -> Any:
     return x * x - 1
 
 
-def in_every_tile(dtype: str) -> dict[Unit, int]:
-    """Each kernel in each tile, with one leaf a sum and with many: units and threads of a block."""
+def in_every_tile(dtype: str, *size: int) -> dict[Unit, int]:
+    """Each kernel in each tile, for that size: units and threads of a block."""
     return {
         unit: threads
         for tile in TILES[dtype]
-        for size in ((2, 3, 4), (1000, 300, 900))
         for unit, threads, _ in launches(
             dtype, *size, tiles={dtype: (tile,)}, g=ACTIVATIONS["logistic"]
         )
     }
 
 
-IN_TABLE = in_every_tile("float32") | in_every_tile("float64")
+IN_TABLE = {
+    unit: threads
+    for dtype in DTYPES
+    for unit, threads in in_every_tile(dtype, 1000, 300, 900).items()
+}
+"""Those with several leaves a sum."""
 
 
 def every_unit() -> dict[str, tuple[Unit, tuple[str, ...]]]:
     """Units and architectures, by name.
 
-    Those of the table for all of them; every activation and loss, by itself, for all of them and
-    within a product or a whole sweep for one; every optimizer, and deep trees, for one of each
-    compiler.
+    Those of the table for all of them, with one leaf a sum for one; every activation and loss, by
+    itself, for all of them and within a product or a whole sweep for one; every optimizer, and deep
+    trees, for one of each compiler.
     """
     found: dict[Unit, tuple[str, ...]] = {}
     for dtype in DTYPES:
@@ -141,7 +145,7 @@ def every_unit() -> dict[str, tuple[Unit, tuple[str, ...]]]:
         ]
         sizes = [(300, 600, 900), (DEEP, 1, 1), (1, DEEP, 1), (1, 1, DEEP)]
         deep = [unit for size in sizes for unit, *_ in launches(dtype, *size)]
-        found |= dict.fromkeys(ruled, ("sm_90",))
+        found |= dict.fromkeys([*ruled, *in_every_tile(dtype, 2, 3, 4)], ("sm_90",))
         found |= dict.fromkeys([*deep, *updates(dtype)], ("sm_90", "sm_120"))
         found |= {
             unit: ("sm_90",) if unit.kernel == "whole_sweep" else tuple(ARCHITECTURES)

@@ -48,7 +48,7 @@ def test_there_are_no_slices_where_none_are_wanted(dtype):
 
 def test_every_tile_has_its_use(dtype):
     """On a GPU of 132 processors, for square products and for those with many more rows."""
-    square = {chosen(dtype, n, n, n, 132, sliced=False).tile for n in SIZES}
+    square = {chosen(dtype, n, n, n, 132, sliced=False).tile for n in (*SIZES, 1280)}
     tall = {chosen(dtype, 65_536, n, n, 132, sliced=False).tile for n in SIZES}
     assert square | tall == set(TILES[dtype])
 

@@ -270,7 +270,7 @@ LINES = [
     ("whole_sweep.cu", "fma_rn(-eta", "fma_rn(eta", equations),
     ("whole_sweep.cu", "order ? order[first + sample] : first", "first", epoch),
     ("whole_sweep.cu", "? last_scale : scale", "? scale : scale", epoch),
-    ("whole_sweep.cu", "of_errors.roots += members;", "", epoch),
+    ("whole_sweep.cu", "errors_ += members;", "", epoch),
     ("whole_sweep.cu", "sum[0] + e[i]", "sum[0] + e[0]", equations),
     ("whole_sweep.cu", ": real(-0.0);", ": real(1);", crosscheck),
     ("whole_sweep.cu", "delta = real(-0.0)", "delta = 1", crosscheck),

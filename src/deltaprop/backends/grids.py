@@ -14,6 +14,7 @@ from deltaprop.devices.unit import Tile
 
 TILES = {
     "float32": (
+        Tile(256, 128, 16, 8, 1, depth=8),
         Tile(128, 128, 8, 8, 2),
         Tile(128, 64, 8, 8, 3),
         Tile(64, 64, 4, 8, 4),

@@ -24,6 +24,8 @@ class Tile(NamedTuple):
     columns: int
     blocks: int
     """That the registers of a processor are to hold at once."""
+    depth: int = 16
+    """Terms that come to shared memory at once."""
 
     @property
     def threads(self) -> int:
