@@ -15,6 +15,7 @@ from conftest import assert_same_bits, sample
 from deltaprop.activations import ACTIVATIONS
 from deltaprop.backends import cuda as table
 from deltaprop.backends.grids import TILES
+from deltaprop.check import to_numpy
 from deltaprop.devices.host import ORDERS, HostDevice
 from kernels.helpers import Text, assert_same_results, one_of_each, run
 
@@ -40,7 +41,7 @@ def on_host(dtype):
     pairs = zip(itertools.cycle(ORDERS), itertools.cycle(TILES[dtype]))
     return [
         table.kernels(HostDevice(order), "cuda-host", {dtype: (tile,)})
-        for order, tile in itertools.islice(pairs, 4)
+        for order, tile in itertools.islice(pairs, max(len(ORDERS), len(TILES[dtype])))
     ]
 
 
@@ -73,6 +74,10 @@ def whole_sweep(dtype, backend):
     X, Y = sample((130, 5), dtype), np.eye(3, dtype=dtype)[np.arange(130) % 3]
     wanted = net.to("reference").value_and_grad(X, Y)[1].flat
     assert_same_bits(net.value_and_grad(X, Y)[1].flat, wanted, "whole_sweep")
+    trained = net.to("reference")
+    for each in (trained, net):
+        each.fit(X, Y, epochs=1, batch_size=50, progress=False)
+    assert_same_bits(to_numpy(net.parameters), trained.parameters, "steps of whole_sweep")
 
 
 def mistaken(statement, device, threads=1):

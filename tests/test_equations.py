@@ -15,6 +15,7 @@ import numpy as np
 
 import deltaprop as dp
 from conftest import sample
+from deltaprop.check import to_numpy
 from values import frozen, unit_roundoff
 
 ROUNDINGS = 64
@@ -130,7 +131,7 @@ def test_the_delta_recursion_of_sigmoid_units(backend):
     trace = net.forward(x)
     back = net.backward(trace, y, "half_sse")
     o = [a[0].tolist() for a in trace.a]
-    W = [dp.check.to_numpy(layer.W).tolist() for layer in net.layers]
+    W = [to_numpy(layer.W).tolist() for layer in net.layers]
 
     wanted = [(o_k - y_k) * o_k * (1 - o_k) for o_k, y_k in zip(o[3], y[0].tolist())]
     assert_near(back.delta[3][0], wanted)
@@ -152,14 +153,14 @@ def test_gradient_descent(backend):
     """w <- w - eta dE/dw for every W and b, and E goes down."""
     net = net_of(backend, [([[0.5, -0.25]], [0.1]), ([[0.75], [-1.5]], [0.2, -0.3])])
     X, Y = sample((6, 2), "float64", 8), sample((6, 2), "float64", 9)
-    before = dp.check.to_numpy(net.parameters).tolist()
+    before = to_numpy(net.parameters).tolist()
     E, gradients = net.value_and_grad(X, Y, "half_mse")
 
     returned = net.train_step(X, Y, "half_mse", learning_rate=0.25)
 
     assert returned == E
     wanted = [w - 0.25 * d for w, d in zip(before, gradients.flat.tolist())]
-    assert_near(dp.check.to_numpy(net.parameters), wanted, np.abs(before) + 1)
+    assert_near(to_numpy(net.parameters), wanted, np.abs(before) + 1)
     assert net.loss(X, Y, "half_mse") < E
 
 

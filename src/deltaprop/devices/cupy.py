@@ -80,7 +80,7 @@ def _no_room(shape: tuple[int, ...], dtype: np.dtype[Any]) -> DeviceMemoryError:
     wanted, free, total = (f"{n / 1e6:,.1f} MB" for n in sizes)
     return DeviceMemoryError(
         f"no room on GPU {cupy.cuda.Device().id} for {shape} of {dtype}: {wanted} wanted, "
-        f"{free} of {total} free; micro_batch= needs less, with the same bits"
+        f'{free} of {total} free; micro_batch="auto" needs less, with the same bits'
     )
 
 
