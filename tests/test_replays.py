@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -192,6 +194,22 @@ def test_each_place_captures_for_itself() -> None:
         runs.run("what", [x, None], lambda: (x,))
     assert [len(found) for found in machine.captures] == [1, 1]
     assert machine.replayed == 3
+
+
+def test_more_threads_than_places() -> None:
+    """Places come and go, and every result is right."""
+    machine = Machine()
+    machine.place = threading.get_ident  # type: ignore[method-assign]
+    runs, arrays = Captured(machine), [np.full(3, i) for i in range(8)]
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(8) as pool:
+        patch.setattr(runs._places, "_most", 3)
+
+        def run(i: int) -> bool:
+            x = arrays[i % 8]
+            return all(runs.run("what", [x], lambda: (x,))[0] is not None for _ in range(50))
+
+        assert all(pool.map(run, range(64)))
+    assert len(runs._places._entries) == 3
 
 
 def test_arrays_are_lent_or_copied() -> None:

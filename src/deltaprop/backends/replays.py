@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
 from deltaprop.contract import Array
@@ -21,7 +22,7 @@ Sweep = Callable[[], tuple[Array, ...]]
 KEPT = 32
 """Sweeps that are known, and sweeps that are kept."""
 
-PLACES = 4
+PLACES = 16
 """Streams and threads that have sweeps of their own."""
 
 
@@ -82,13 +83,15 @@ class Captured:
     def __init__(self, device: Capturing) -> None:
         self._device = device
         self._places: Recent[Place] = Recent(PLACES)
+        self._finding = Lock()
 
     def run(
         self, what: Hashable, arrays: Sequence[Array | None], sweep: Sweep, lent: bool = False
     ) -> tuple[Array, ...]:
         """What `sweep` returns: launched by itself, or as a replay."""
         device = self._device
-        place = self._places.find(device.place(), lambda: Place(device.capture()))
+        with self._finding:
+            place = self._places.find(device.place(), lambda: Place(device.capture()))
         key = what, *[None if x is None else device.address(x) for x in arrays]
         if key not in place.seen:
             place.seen.find(key, lambda: None)
