@@ -19,8 +19,11 @@ T = TypeVar("T")
 Sweep = Callable[[], tuple[Array, ...]]
 """Launches, and returns new arrays."""
 
+Replay = tuple[Callable[[], None], tuple[Array, ...]]
+"""How to run a sweep that was captured, and what it returns."""
+
 KEPT = 32
-"""Sweeps that are known, and sweeps that are kept."""
+"""Sweeps of a place that are known."""
 
 PLACES = 16
 """Streams and threads that have sweeps of their own."""
@@ -32,7 +35,7 @@ class Capture(Protocol):
     All that is captured by one takes its memory from one place, and runs in one stream.
     """
 
-    def __call__(self, sweep: Sweep) -> tuple[Callable[[], None], tuple[Array, ...]]: ...
+    def __call__(self, sweep: Sweep) -> Replay: ...
 
 
 class Capturing(Protocol):
@@ -54,9 +57,6 @@ class Recent(Generic[T]):
         self._entries: OrderedDict[Hashable, T] = OrderedDict()
         self._most = most
 
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._entries
-
     def find(self, key: Hashable, make: Callable[[], T]) -> T:
         """The entry, made if it is not there."""
         entries = self._entries
@@ -68,13 +68,19 @@ class Recent(Generic[T]):
         return entries[key]
 
 
+class Known:
+    """A sweep that came before, and its replay from the second time on."""
+
+    came = False
+    replay: Replay | None = None
+
+
 class Place:
     """The sweeps of one place."""
 
     def __init__(self, capture: Capture) -> None:
         self.capture = capture
-        self.seen: Recent[None] = Recent(KEPT)
-        self.kept: Recent[tuple[Callable[[], None], tuple[Array, ...]]] = Recent(KEPT)
+        self.known: Recent[Known] = Recent(KEPT)
 
 
 class Captured:
@@ -93,9 +99,11 @@ class Captured:
         with self._finding:
             place = self._places.find(device.place(), lambda: Place(device.capture()))
         key = what, *[None if x is None else device.address(x) for x in arrays]
-        if key not in place.seen:
-            place.seen.find(key, lambda: None)
+        known = place.known.find(key, Known)
+        if not known.came:
+            known.came = True
             return sweep()
-        launch, result = place.kept.find(key, lambda: place.capture(sweep))
+        known.replay = known.replay or place.capture(sweep)
+        launch, result = known.replay
         launch()
         return result if lent else tuple(x.copy() for x in result)
