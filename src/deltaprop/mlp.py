@@ -19,6 +19,7 @@ from deltaprop.losses import Loss
 from deltaprop.net import TYPICAL_BATCH, Net
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters, glorot, layer_shapes, total
+from deltaprop.steps import OptimizerStep, Step
 
 T = TypeVar("T")
 
@@ -264,10 +265,10 @@ class MLP(Net[Parameters]):
         equations.backward(k, layers, trace, batch, loss, gradients)
         return error, gradients.flat
 
-    def _step(self, X: Array, batch: Batch, loss: Loss, rate: Any) -> Array:
-        if self._sweeps:
-            return self._sweeps.step(self.parameters, X, batch, loss, rate)
-        return super()._step(X, batch, loss, rate)
+    def _step(self, X: Array, batch: Batch, loss: Loss, step: Step, part: int | None) -> Array:
+        if self._sweeps and part is None and not isinstance(step, OptimizerStep):
+            return self._sweeps.step(self.parameters, X, batch, loss, step)
+        return super()._step(X, batch, loss, step, part)
 
     def _steps(
         self, X: Array, batch: Batch, loss: Loss, steps: Steps, optimizer: Optimizer | None = None

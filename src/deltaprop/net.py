@@ -14,9 +14,10 @@ from deltaprop.contract import Array, Replays, Steps
 from deltaprop.equations import Batch, OutputArrays
 from deltaprop.given import Given
 from deltaprop.losses import Loss
-from deltaprop.optimizers import DESCENT, RATE, Optimizer, State, next_state
+from deltaprop.optimizers import DESCENT, RATE, Optimizer
 from deltaprop.parameters import Flat
 from deltaprop.parts import Part, Sweep, in_parts, outputs_in_parts, part_for
+from deltaprop.steps import OptimizerStep, State, Step, constants_of, next_state
 
 TYPICAL_BATCH = 1024
 
@@ -238,21 +239,19 @@ class Net(Given, Generic[P]):
         until `reset_optimizer` or a step of another class of optimizers. Returns E before the step.
         Arguments and E as of `value_and_grad`.
         """
-        if optimizer is not None:
-            next_step = self._next_step(optimizer, learning_rate)
-            return self._optimize(X, Y, loss, sample_weight, micro_batch, optimizer, *next_step)
-        rate = self._rate(learning_rate)
         E: float
+        step = self._next_step(optimizer, learning_rate)
         if sample_weight is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
-            E = plan.value(self.parameters, X, Y, None, rate)
+            if not isinstance(step, OptimizerStep):
+                E = plan.value(self.parameters, X, Y, None, step)
+                return E
+            gradient = np.empty_like(self.parameters)
+            E = plan.value(self.parameters, X, Y, gradient)
+            self._take(step, gradient)
             return E
         with self.kernels.arrays.here:
             here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
-            if micro_batch is None:
-                error = self._step(here, batch, chosen, rate)
-            else:
-                error, gradient = self._summed(here, batch, chosen, self._size(micro_batch))
-                self._descend(gradient, rate)
+            error = self._step(here, batch, chosen, step, self._size(micro_batch))
             self._is_ready(loss, chosen)
             E = self._scaled(error, batch, chosen, X)
             return E
@@ -264,37 +263,20 @@ class Net(Given, Generic[P]):
         """The next step of an optimizer is its first one."""
         self._state = None
 
-    def _optimize(
-        self,
-        X: Array,
-        Y: Array,
-        loss: str | Loss | None,
-        weights: Array | None,
-        micro_batch: Part,
-        optimizer: Optimizer,
-        state: State,
-        constants: Any,
-    ) -> float:
-        """A step of an optimizer. Returns E before it."""
-        E: float
-        if weights is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
-            gradient = np.empty_like(self.parameters)
-            E = plan.value(self.parameters, X, Y, gradient)
-            self._state = state.step(gradient, optimizer, constants)
-            return E
-        with self.kernels.arrays.here:
-            here, chosen, batch = self._given(X, Y, loss, weights, micro_batch)
-            part = self._size(micro_batch)
-            error, gradient = self._summed(here, batch, chosen, part, lent=True)
-            self._state = state.step(gradient, optimizer, constants)
-            self._is_ready(loss, chosen)
-            E = self._scaled(error, batch, chosen, X)
-            return E
-
-    def _next_step(self, optimizer: Optimizer, learning_rate: Any) -> tuple[State, Any]:
-        """The state that the optimizer goes on from, and its constants: all checked."""
+    def _next_step(self, optimizer: Optimizer | None, learning_rate: Any) -> Step:
+        """Down the gradient at that rate, or of the optimizer from where it is: all checked."""
+        if optimizer is None:
+            rate: Step = self._rate(learning_rate)
+            return rate
         state = next_state(self._state, optimizer, learning_rate, self.parameters, self.kernels)
-        return state, state.constants(optimizer, self._rate(optimizer.learning_rate))
+        rates = self._rate(optimizer.learning_rate)
+        return OptimizerStep(state, optimizer, constants_of(state, optimizer, rates))
+
+    def _take(self, step: Step, gradient: Array) -> None:
+        if isinstance(step, OptimizerStep):
+            self._state = step.take(gradient)
+        else:
+            self._descend(gradient, step)
 
     def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:
         """A plan for the same call once more, where a backend has one: nothing is to be checked."""
@@ -302,10 +284,10 @@ class Net(Given, Generic[P]):
     def _is_ready(self, name: str | Loss | None, loss: Loss) -> None:
         """There was a sweep for this loss, which the caller named so."""
 
-    def _step(self, X: Array, batch: Batch, loss: Loss, rate: Any) -> Array:
-        """w <- w - eta dE/dw. Returns sum_i w_i e_i before the step."""
-        error, gradient = self._summed(X, batch, loss, self._part(), lent=True)
-        self._descend(gradient, rate)
+    def _step(self, X: Array, batch: Batch, loss: Loss, step: Step, part: int | None) -> Array:
+        """One step, from a gradient of `part` samples at a time. Returns sum_i w_i e_i before."""
+        error, gradient = self._summed(X, batch, loss, part, lent=True)
+        self._take(step, gradient)
         return error
 
     def _steps(
@@ -321,12 +303,8 @@ class Net(Given, Generic[P]):
             x, y = X.take(rows, axis=-2), batch.Y.take(rows, axis=-2)
             w = None if batch.weights is None else batch.weights.take(rows, axis=-2)
             part = Batch(y, w, x.shape[-2], batch.outputs)
-            if optimizer is None:
-                error = self._step(x, part, loss, steps.rate)
-            else:
-                state, constants = self._next_step(optimizer, RATE)
-                error, gradient = self._summed(x, part, loss, self._part(), lent=True)
-                self._state = state.step(gradient, optimizer, constants)
+            step = self._next_step(optimizer, RATE) if optimizer else steps.rate
+            error = self._step(x, part, loss, step, self._part())
             found.append(self._scaled(error, part, loss, x))
         return found
 

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.arrays import LARGEST, check_rate
-from deltaprop.contract import Array, Kernels
+from deltaprop.arrays import check_rate
 from deltaprop.scalar import DTYPES, Number, Rule, fma, sqrt
 
 STATES, CONSTANTS = 2, 6
@@ -282,58 +281,3 @@ def _checked(name: str, value: Any) -> Any:
     if name in ("momentum", "alpha", "beta1", "beta2") and number >= 1:
         raise ValueError(f"{name} must be below 1, got {value}")
     return number
-
-
-# ------------------------------------------------------------------------------------- steps
-
-
-class State:
-    """What an optimizer remembers of a net: how many steps there were, and its arrays."""
-
-    def __init__(self, optimizer: Optimizer, parameters: Array, k: Kernels) -> None:
-        self.optimizer, self.parameters, self.kernels, self.steps = optimizer, parameters, k, 0
-        zeros = (np.zeros(parameters.shape, parameters.dtype) for _ in optimizer.rules[:-1])
-        self.arrays = [k.arrays.asarray(x) for x in zeros]
-
-    def constants(self, optimizer: Optimizer, rate: float | list[float]) -> list[tuple[float, ...]]:
-        """Of the next step, for each rate. Raises ValueError for one that the dtype cannot hold."""
-        largest, found = LARGEST[self.parameters.dtype], []
-        for eta in [rate] if isinstance(rate, float) else rate:
-            found.append(optimizer.constants(eta, self.steps + 1))
-            if max(found[-1]) > largest:
-                raise ValueError(
-                    f"{self.parameters.dtype} cannot hold a constant of step {self.steps + 1} of "
-                    f"{optimizer}, {max(found[-1])}"
-                )
-        return found
-
-    def step(
-        self, gradient: Array, optimizer: Optimizer, constants: list[tuple[float, ...]]
-    ) -> State:
-        """Itself, after the next step, with constants for all parameters or each row of them."""
-        parts = [x.reshape(len(constants), -1) for x in (self.parameters, gradient, *self.arrays)]
-        for row, c in enumerate(constants):
-            w, g, *states = (x[row] for x in parts)
-            self.kernels.update(w, g, states, optimizer.rules, c)
-        self.optimizer, self.steps = optimizer, self.steps + 1
-        return self
-
-
-def next_state(
-    state: State | None, optimizer: Any, learning_rate: Any, parameters: Array, k: Kernels
-) -> State:
-    """What the next step of `optimizer` goes on from: `state`, or nothing that it remembers.
-
-    Raises TypeError for what is no optimizer, and for a learning rate that is given beside it.
-    """
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(
-            f"optimizer must be one of deltaprop's, as deltaprop.Adam(1e-3), got {optimizer!r}"
-        )
-    if learning_rate is not RATE:
-        raise TypeError(f"the learning rate is that of {optimizer}: pass no other one")
-    if state is None or state.optimizer is not optimizer:
-        optimizer.check(parameters.dtype)
-    if state and state.parameters is parameters and type(state.optimizer) is type(optimizer):
-        return state
-    return State(optimizer, parameters, k)
