@@ -259,13 +259,7 @@ def _plot_history(history: dp.History, path: Path) -> None:
         click.echo("no picture of the loss: pip install 'deltaprop[plot]'")
         return
     figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    epochs = range(1, len(history.loss) + 1)
-    axes.semilogy(epochs, history.loss, label="training, before each step")
-    axes.semilogy(epochs, history.validation_loss, label="test, after the epoch")
-    axes.set(xlabel="epoch", ylabel="loss")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    history.plot(figure.subplots())
     figure.savefig(path, dpi=120)
     click.echo(f"loss curve saved to {path}")
 

@@ -196,14 +196,20 @@ class Net(Given, Generic[P]):
         """E alone: the forward sweep. Arguments and E as of `value_and_grad`."""
         with self.kernels.arrays.here:
             here, chosen, batch = self._given(X, Y, loss, sample_weight, micro_batch)
-
-            def sweep(X: Array, batch: Batch) -> tuple[Array]:
-                return (self._error(X, batch, chosen),)
-
             part = None if micro_batch is None else self._size(micro_batch)
-            (error,) = self._in_parts(("error", chosen), sweep, here, batch, part)
-            E: float = self._scaled(error, batch, chosen, X)
+            E: float = self._loss_of(here, batch, chosen, part, X)
             return E
+
+    def _loss_of(
+        self, X: Array, batch: Batch, loss: Loss, part: int | None = None, like: Any = None
+    ) -> Any:
+        """E of what is checked and where it is needed, `part` samples at a time."""
+
+        def sweep(X: Array, batch: Batch) -> tuple[Array]:
+            return (self._error(X, batch, loss),)
+
+        (error,) = self._in_parts(("error", loss), sweep, X, batch, part)
+        return self._scaled(error, batch, loss, like)
 
     def _error(self, X: Array, batch: Batch, loss: Loss) -> Array:
         """sum_i w_i e_i, from a forward sweep."""
@@ -314,8 +320,8 @@ class Net(Given, Generic[P]):
     def fit(self, X: Array, Y: Array, loss: str | Loss | None = None, **options: Any) -> Any:
         """Minibatch gradient descent; a `History` of the losses. See `deltaprop.training.fit`.
 
-        Options: epochs, batch_size, learning_rate, optimizer, sample_weight, validation, seed,
-        progress.
+        Options: epochs, batch_size, learning_rate, optimizer, sample_weight, validation,
+        patience, tolerance, callbacks, seed, progress.
         """
         from deltaprop.training import fit
 

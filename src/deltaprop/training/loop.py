@@ -1,0 +1,135 @@
+"""fit: minibatch gradient descent over epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from deltaprop.arrays import check_count, check_rate
+from deltaprop.contract import Array
+from deltaprop.losses import Loss
+from deltaprop.net import Net
+from deltaprop.optimizers import RATE, Optimizer
+from deltaprop.scalar import DTYPES
+from deltaprop.training.best import Best
+from deltaprop.training.history import History
+from deltaprop.training.run import Callback, Run
+from deltaprop.training.samples import Samples, split
+
+
+def fit(
+    net: Net[Any],
+    X: Array,
+    Y: Array,
+    loss: str | Loss | None = None,
+    *,
+    epochs: int = 10,
+    batch_size: int = 32,
+    learning_rate: Any = RATE,
+    optimizer: Optimizer | None = None,
+    sample_weight: Array | None = None,
+    validation: tuple[Array, Array] | float | None = None,
+    patience: int | None = None,
+    tolerance: float = 0.0,
+    callbacks: Sequence[Callback] = (),
+    seed: int | None = 0,
+    progress: bool | None = None,
+) -> History:
+    """Minibatch gradient descent, w <- w - eta dE/dw for every batch, or steps of an optimizer.
+
+    Parameters
+    ----------
+    X, Y, loss, sample_weight
+        As of `value_and_grad`.
+    epochs, batch_size
+        How often each sample is used, and how many samples a step takes; the last batch of an
+        epoch may be smaller.
+    learning_rate
+        eta; for an ensemble a number, or one for each member.
+    optimizer
+        In place of a learning rate, as of `train_step`: Adam(1e-3).
+    validation
+        (X, Y) on which the loss is taken after every epoch; or a fraction f, 0 < f < 1, of the
+        m samples, which are not trained on: the first round(f m) of a permutation that is drawn
+        before those of the epochs, or without a seed the last ones. Their sample weights go with
+        them, and are in the validation loss. The members of an ensemble have the same ones.
+    patience
+        Ends the training once so many epochs have not improved the validation loss, and brings
+        back the weights of the best epoch, however the training ended. Without validation data
+        the training loss is watched, and the weights stay the last ones: that loss is a mean
+        over an epoch in which they moved. The members of an ensemble have a best epoch each;
+        the training ends when none has improved. What an optimizer remembers stays that of the
+        last epoch.
+    tolerance
+        An epoch is an improvement if its loss is lower than the best one by more than that.
+    callbacks
+        Functions (net, history), called after every epoch; the training ends after one in which
+        any of them returns True.
+    seed
+        Of the order of samples, drawn anew for each epoch by PCG64 on the host, so that a seed
+        gives the same run on every backend. None keeps them in order. The members of an
+        ensemble take their samples in the same order.
+    progress
+        True shows a bar with losses and the time that is left, False none; None shows one in a
+        terminal. Of an ensemble it has the mean of the losses.
+
+    Bad arguments raise before the net changes.
+    """
+    epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
+    step = net._next_step(optimizer, learning_rate)
+    patience = None if patience is None else check_count("patience", patience)
+    tolerance = check_rate("tolerance", tolerance, DTYPES["float64"])
+    callbacks = _checked_callbacks(callbacks)
+    random = None
+    if seed is not None:
+        random = np.random.Generator(np.random.PCG64(check_count("seed", seed, 0)))
+    X, chosen, batch = net._given(X, Y, loss, sample_weight)
+    with net.kernels.arrays.here:
+        samples, held = split(Samples(X, batch), validation, net, chosen, random)
+        kept = None if patience is None or held is None else net.parameters.copy()
+        run = Run(
+            net=net,
+            loss=chosen,
+            samples=samples,
+            held=held,
+            epochs=epochs,
+            batch_size=batch_size,
+            rate=RATE if optimizer else step,
+            optimizer=optimizer,
+            patience=patience,
+            callbacks=callbacks,
+            random=random,
+            best=Best(net._losses, tolerance, kept),
+        )
+        with _bar(run, progress) as bar:
+            while run.history.stopped is None:
+                run.next_epoch()
+                _show(bar, run.history)
+        run.best.restore(net.parameters)
+    return run.history
+
+
+def _checked_callbacks(callbacks: Any) -> Sequence[Callback]:
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(f"callbacks must be a list of functions, got {callbacks!r}")
+    for i, callback in enumerate(callbacks):
+        if not callable(callback):
+            raise TypeError(f"callbacks[{i}] must be a function (net, history), got {callback!r}")
+    return callbacks
+
+
+def _bar(run: Run, progress: bool | None) -> Any:
+    from tqdm import tqdm
+
+    hidden = None if progress is None else not progress
+    return tqdm(total=run.epochs, initial=run.epoch, disable=hidden, unit="epoch")
+
+
+def _show(bar: Any, history: History) -> None:
+    shown = {"loss": f"{np.mean(history.loss[-1]):.4g}"}
+    if history.validation_loss:
+        shown["validation"] = f"{np.mean(history.validation_loss[-1]):.4g}"
+    bar.set_postfix(shown, refresh=False)
+    bar.update()
