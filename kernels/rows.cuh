@@ -172,4 +172,16 @@ struct Rows {
             },
             [&](real s) { tree.push(s); });
     }
+
+    // So those of the products of two tiles.
+    __device__ void sum_products(Tree<real>& tree, const real* left, const real* right) const {
+        each_leaf(
+            [=](int at, int terms) {
+                real s = 0;
+                each_term(terms, [&](real x, real v) { s = fma_rn(x, v, s); }, left + at,
+                          right + at);
+                return s;
+            },
+            [&](real s) { tree.push(s); });
+    }
 };

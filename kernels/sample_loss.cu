@@ -25,13 +25,7 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS, 1) sample_loss(
             pack<WIDTH>(x + here) = a;
             pack<WIDTH>(v + here) = y;
         });
-        rows.each_leaf(
-            [=](int at, int terms) {
-                real sum = 0;
-                each_term(terms, [&](real x, real v) { sum = fma_rn(x, v, sum); }, x + at, v + at);
-                return sum;
-            },
-            [&](real sum) { tree.push(sum); });
+        rows.sum_products(tree, x, v);
     });
     if (rows.owner()) e[rows.first + threadIdx.x] = tree.root();
 }

@@ -49,6 +49,7 @@ def everything(net, loss):
     net.predict(X)
     if not isinstance(net, dp.Ensemble):
         net.backward(net.forward(X), Y, loss)
+        net.pull_back(net.forward(X), Y)
 
 count = 0
 for dtype in ("float32", "float64"):

@@ -218,6 +218,7 @@ OPS: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, object]]] = {
         {"activation": "silu"},
     ),
     "fused_delta": ({"d": (5, 3), "s": (5, 3)}, {}),
+    "softmax_delta": ({"a": (5, 3), "upstream": (5, 3)}, {}),
     "hidden_delta": ({"delta_next": (5, 3), "W_next": (3, 2), "s": (5, 2)}, {}),
     "input_gradient": ({"delta": (5, 3), "W": (3, 2)}, {}),
     "weight_gradient": ({"delta": (5, 3), "a_in": (5, 2)}, {}),

@@ -118,6 +118,7 @@ def test_what_needs_one_net_says_so() -> None:
     calls = {
         "forward": lambda: net.forward(X),
         "backward": lambda: net.backward(net.member(0).forward(X), Y),
+        "pull_back": lambda: net.pull_back(net.member(0).forward(X), Y),
         "to_graph": net.to_graph,
         "explain": lambda: net.explain("0.b[0]", X, Y),
         "gradcheck": lambda: dp.gradcheck(net, X, Y),

@@ -176,6 +176,7 @@ def test_a_unit_is_compiled_anew_for_other_flags(monkeypatch, tmp_path):
 
 SHARED = ("dense_forward", "hidden_delta", "weight_gradient", "bias_gradient", "edge_gradient")
 SHARED += ("output_delta", "fused_delta", "softmax", "log_softmax", "sample_loss")
+SHARED += ("softmax_delta",)
 
 
 @pytest.mark.parametrize("kernel", SHARED)

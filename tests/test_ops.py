@@ -180,6 +180,15 @@ def test_fused_delta(backend: str, dtype: str) -> None:
         near(db, wanted.sum(axis=0), np.abs(D).sum(axis=0), dtype)
 
 
+def test_softmax_delta(backend: str, dtype: str) -> None:
+    (z, u), (_, U) = draw(dtype, (M, N), (M, N))
+    a = dp.ops.softmax(z, backend=backend)
+    A = a.astype(np.float64)
+    size = A * (np.abs(U) + (A * np.abs(U)).sum(axis=1, keepdims=True))
+    wanted = A * (U - (A * U).sum(axis=1, keepdims=True))
+    near(dp.ops.softmax_delta(a, u, backend=backend), wanted, size, dtype)
+
+
 def test_hidden_delta_and_input_gradient(backend: str, dtype: str) -> None:
     (delta, W, z), (D, V, Z) = draw(dtype, (M, N_IN), (N_IN, N), (M, N))
     size = np.abs(D) @ np.abs(V)

@@ -28,6 +28,7 @@ def calls(m, n, numbers):
     yield "softmax", z
     yield "log_softmax", z
     yield "sample_loss", z, Y, LOSSES["half_mse"]
+    yield "softmax_delta", z, Y
 
 
 def kernels(*args, **options):

@@ -163,7 +163,9 @@ def _everything(make: Callable[..., Net[Any]], g: Activation, dtype: Any, bias: 
         net.value_and_grad(X, Y, loss, sample_weight=weights)
         net.loss(X, Y, loss, sample_weight=weights)
         net.predict(X)
-        net.backward(net.forward(X), Y, loss)
+        trace = net.forward(X)
+        net.backward(trace, Y, loss)
+        net.pull_back(trace, Y)
 
 
 def _goes_with(loss: Loss, g: Activation) -> bool:

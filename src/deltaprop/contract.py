@@ -203,6 +203,12 @@ class Kernels:
     bias_gradient would.
     """
 
+    softmax_delta: Callable[[Array, Array], Array]
+    """(a (m, n), upstream (m, n)) -> delta (m, n), row by row, where a = softmax(z).
+
+    delta_k = a_k (u_k - sum_j a_j u_j), u being dE/da; sum over features.
+    """
+
     hidden_delta: Callable[[Array, Array, Array, Activation], Array]
     """(delta_next (m, n'), W_next (n', n), s (m, n), g) -> delta (m, n), in one kernel.
 

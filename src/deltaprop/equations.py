@@ -1,7 +1,7 @@
 """Backpropagation, stated once.
 
     forward     z^l = a^{l-1} W^l^T + b^l            a^l = g^l(z^l)            a^0 = X
-    output      delta^L = (dE/da^L) * g^L'(z^L)      E = scale * sum_i w_i e_i
+    output      delta^L = (dE/da^L) * g^L'(z^L)      E = scale * sum_i w_i e_i, or any E
     hidden      delta^l = (delta^{l+1} W^{l+1}) * g^l'(z^l)
     gradients   dE/dW^l = delta^l^T a^{l-1}          dE/db^l = sum_i delta^l_i
     input       dE/dX   = delta^1 W^1
@@ -142,11 +142,56 @@ def backward(
     loss: Loss,
     gradients: Sequence[Gradient],
 ) -> list[Array]:
-    """From the outputs down: fills `gradients` and returns the delta of every layer."""
+    """From a loss down: fills `gradients` and returns the delta of every layer."""
     g, db = layers[-1].activation, gradients[-1].b
-    deltas = [output_delta(k, trace.outputs, g, batch, loss, db)]
+    delta = output_delta(k, trace.outputs, g, batch, loss, db)
+    return _way_down(k, layers, trace, delta, gradients)
+
+
+def pull_back(
+    k: Kernels,
+    layers: Sequence[Layer],
+    trace: Trace,
+    upstream: Array,
+    gradients: Sequence[Gradient],
+) -> list[Array]:
+    """As `backward`, for any E of which `upstream` (m, n) = dE/da^L is known.
+
+    z is needed only where a slope is taken from it; a W or b that is None in `gradients` is
+    left out.
+    """
+    g, db = layers[-1].activation, gradients[-1].b
+    delta = pulled_delta(k, trace.outputs, g, upstream, db)
+    return _way_down(k, layers, trace, delta, gradients)
+
+
+def pulled_delta(
+    k: Kernels, outputs: OutputArrays, g: Activation, upstream: Array, db: Array | None = None
+) -> Array:
+    """delta^L = upstream * g'(z^L), and with it dE/db^L, which `db` is filled with.
+
+    That of a softmax is upstream times its Jacobian, row by row.
+    """
+    if not g.rowwise:
+        return k.fused_delta(upstream, slope_argument(g, outputs.z, outputs.a), g, db)
+    delta = k.softmax_delta(outputs.a, upstream)
+    if db is not None:
+        k.bias_gradient(delta, db)
+    return delta
+
+
+def _way_down(
+    k: Kernels,
+    layers: Sequence[Layer],
+    trace: Trace,
+    delta: Array,
+    gradients: Sequence[Gradient],
+) -> list[Array]:
+    """From delta^L to delta^1, all of which are returned; fills `gradients`, but for dE/db^L."""
+    deltas = [delta]
     for l in reversed(range(len(layers))):
-        k.weight_gradient(deltas[0], trace.a[l], gradients[l].W)
+        if gradients[l].W is not None:
+            k.weight_gradient(deltas[0], trace.a[l], gradients[l].W)
         if l > 0:
             g, db = layers[l - 1].activation, gradients[l - 1].b
             s = slope_argument(g, trace.z[l], trace.a[l])

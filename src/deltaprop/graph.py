@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -296,11 +296,34 @@ class Graph(Exchange, Net[UnitParameters]):
 
         Arguments as of `value_and_grad`.
         """
-        now, k, graph = self._finished, self.kernels, self.topology
-        here, back = self._trace_here(trace), back_to(trace.a.array, self.kernels)
+        k, here = self.kernels, self._trace_here(trace)
         chosen, batch = self._batch(Y, loss, sample_weight, here.a.shape[1])
         gradient = k.arrays.empty(self.parameters.shape, self.dtype)
-        delta = units.backward(k, now.wiring, self.parameters, here, batch, chosen, gradient)
+        given = here, batch, chosen, gradient
+        delta = units.backward(k, self._finished.wiring, self.parameters, *given)
+        return self._back(back_to(trace.a.array, k), here, delta, gradient)
+
+    @on_its_device
+    def pull_back(self, trace: GraphTrace, upstream: Array) -> GraphBack:
+        """delta and slope of every unit, all gradients and dE/dX, for any E of the outputs.
+
+        `trace` is from a `forward` of this graph with the same parameters, `upstream`
+        (m, outputs) is dE/da of the outputs, of the graph's dtype. Raises TypeError for another
+        kind or dtype, ValueError for another shape.
+        """
+        k, here = self.kernels, self._trace_here(trace)
+        shape = here.a.shape[1], self.outputs
+        upstream = as_input("upstream", upstream, self.dtype, shape, k)
+        gradient = k.arrays.empty(self.parameters.shape, self.dtype)
+        given = here, upstream, gradient
+        delta = units.pull_back(k, self._finished.wiring, self.parameters, *given)
+        return self._back(back_to(trace.a.array, k), here, delta, gradient)
+
+    def _back(
+        self, back: Callable[[Array], Array], here: UnitTrace, delta: Array, gradient: Array
+    ) -> GraphBack:
+        """What a backward sweep found, in the caller's kind of array."""
+        now, k, graph = self._finished, self.kernels, self.topology
         dX = units.input_gradient(k, now.wiring, self.parameters, here, delta)
         slope = k.arrays.empty((graph.units - graph.inputs, here.a.shape[1]), self.dtype)
         for part, z_part in zip(now.wiring.parts, here.z):

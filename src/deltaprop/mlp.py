@@ -213,14 +213,43 @@ class MLP(Net[Parameters]):
         k, here = self.kernels, self._trace_here(trace)
         back = back_to(trace.a[0], k)
         chosen, batch = self._batch(Y, loss, sample_weight, len(here.a[0]))
-        gradients = Parameters(k.arrays.empty((total(self.shapes),), self.dtype), self.shapes)
+        gradients = self._empty_gradients()
         deltas = equations.backward(k, self.layers, here, batch, chosen, gradients)
         dX = equations.input_gradient(k, self.layers, here, deltas) if input_gradient else None
-        return Back(
-            (None, *_each(back, deltas)),
-            Parameters(back(gradients.flat), self.shapes),
-            None if dX is None else back(dX),
-        )
+        return self._back(back, deltas, gradients, dX)
+
+    @on_its_device
+    def pull_back(self, trace: Trace, upstream: Array) -> Back:
+        """delta of every layer, all gradients and dE/dX, for any E of the outputs.
+
+        `trace` is from a `forward` with the same parameters, `upstream` (m, outputs) is dE/da^L,
+        of the net's dtype. Raises TypeError for another kind or dtype, ValueError for another
+        shape.
+        """
+        self._require_one("pull_back")
+        k, here = self.kernels, self._trace_here(trace)
+        shape = len(here.a[0]), self.outputs
+        upstream = as_input("upstream", upstream, self.dtype, shape, k)
+        gradients = self._empty_gradients()
+        deltas = equations.pull_back(k, self.layers, here, upstream, gradients)
+        dX = equations.input_gradient(k, self.layers, here, deltas)
+        return self._back(back_to(trace.a[0], k), deltas, gradients, dX)
+
+    def _empty_gradients(self) -> Parameters:
+        empty = self.kernels.arrays.empty((total(self.shapes),), self.dtype)
+        return Parameters(empty, self.shapes)
+
+    def _back(
+        self,
+        back: Callable[[Array], Array],
+        deltas: Sequence[Array],
+        gradients: Parameters,
+        dX: Array | None,
+    ) -> Back:
+        """What a backward sweep found, in the caller's kind of array."""
+        (dX,) = _each(back, [dX])
+        flat = back(gradients.flat)
+        return Back((None, *_each(back, deltas)), Parameters(flat, self.shapes), dX)
 
     def _trace_here(self, trace: Trace) -> Trace:
         """The trace on this net's backend, its shapes checked."""
@@ -259,7 +288,7 @@ class MLP(Net[Parameters]):
         if self._sweeps:
             return self._sweeps.gradient(self.parameters, X, batch, loss)
         k, layers = self.kernels, self.layers
-        gradients = Parameters(k.arrays.empty((total(self.shapes),), X.dtype), self.shapes)
+        gradients = self._empty_gradients()
         trace = equations.forward(k, layers, X)
         error = equations.sum_of_errors(k, trace.outputs, batch, loss)
         equations.backward(k, layers, trace, batch, loss, gradients)

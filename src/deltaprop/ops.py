@@ -176,6 +176,16 @@ def fused_delta(
     return call.back(delta), call.back(db)
 
 
+def softmax_delta(a: Array, upstream: Array, backend: str | None = None) -> Array:
+    """delta = dE/dz (m, n) of a = softmax(z) and upstream = dE/da, both (m, n).
+
+    delta_k = a_k (u_k - sum_j a_j u_j), row by row.
+    """
+    call = _Call("a", a, backend)
+    a = call.array("a", a, "m", "n")
+    return call.back(call.k.softmax_delta(a, call.array("upstream", upstream, *a.shape)))
+
+
 def input_gradient(delta: Array, W: Array, backend: str | None = None) -> Array:
     """dE/da_in = delta W (m, n_in), of delta (m, n) and W (n, n_in)."""
     call = _Call("delta", delta, backend)
@@ -221,5 +231,6 @@ __all__ = [
     "sample_loss",
     "slope",
     "softmax",
+    "softmax_delta",
     "weight_gradient",
 ]

@@ -92,9 +92,9 @@ def sums(m: int, n: int) -> int:
     return n if slices == 1 else (2 * slices + 1) * n
 
 
-def times_read(m: int, n: int, tiles: int, real: int) -> int:
-    """How often softmax and its logarithm read a row: once, unless it has to be taken in parts."""
-    return 1 if rows(m, n, LEAF_FEATURES, tiles, real, PROCESSORS, SHARED).room == n else 3
+def times_read(m: int, n: int, tiles: int, real: int, passes: int = 3) -> int:
+    """How often a kernel reads a row: once, or in each of its passes where it is taken in parts."""
+    return 1 if rows(m, n, LEAF_FEATURES, tiles, real, PROCESSORS, SHARED).room == n else passes
 
 
 def outputs(m: int, n: int, dtype: str = "float32") -> Iterator[Work]:
@@ -118,6 +118,8 @@ def outputs(m: int, n: int, dtype: str = "float32") -> Iterator[Work]:
     yield work("softmax", 2 * all_, asked, all_ * (of(exp) + 3 + SLOW["div"]))
     asked = all_ * (times_read(m, n, 2, real) + 1)
     yield work("log_softmax", 2 * all_, asked, all_ * (of(exp) + 5) + m * of(log))
+    asked = all_ * (2 * times_read(m, n, 2, real, passes=2) + 1)
+    yield work("softmax_delta", 3 * all_, asked, all_ * 3)
 
 
 def flat(count: int, dtype: str = "float32") -> Iterator[Work]:

@@ -15,7 +15,7 @@ inputs first, then part after part; the last row of `a` is the 1 that biases com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from deltaprop import equations
 from deltaprop.activations import IDENTITY, Activation
 from deltaprop.contract import Array, Fan, Kernels
-from deltaprop.equations import Batch, Outputs
+from deltaprop.equations import Batch, OutputArrays, Outputs
 from deltaprop.losses import Loss
 
 
@@ -137,12 +137,48 @@ def backward(
     loss: Loss,
     gradient: Array,
 ) -> Array:
-    """From the outputs back: fills `gradient` and returns delta (units, m), inputs left out."""
+    """From a loss back: fills `gradient` and returns delta (units, m), inputs left out."""
+
+    def output_delta(part: Part) -> Array:
+        return _output_delta(k, part, trace.outputs, batch, loss)
+
+    return _way_back(k, wiring, parameters, trace, output_delta, gradient)
+
+
+def pull_back(
+    k: Kernels,
+    wiring: Wiring,
+    parameters: Array,
+    trace: UnitTrace,
+    upstream: Array,
+    gradient: Array,
+) -> Array:
+    """As `backward`, for any E of which `upstream` (m, n) = dE/da of the outputs is known."""
+
+    def output_delta(part: Part) -> Array:
+        g, outputs = part.activation, trace.outputs
+        if g.rowwise:
+            return equations.pulled_delta(k, outputs, g, upstream)[:, part.columns]
+        own = _of(part, upstream)
+        return equations.pulled_delta(k, _outputs_of(part, outputs), g, own)
+
+    return _way_back(k, wiring, parameters, trace, output_delta, gradient)
+
+
+def _way_back(
+    k: Kernels,
+    wiring: Wiring,
+    parameters: Array,
+    trace: UnitTrace,
+    output_delta: Callable[[Part], Array],
+    gradient: Array,
+) -> Array:
+    """From the delta of outputs (m, n), part by part, to the gradient."""
     a, z, _ = trace
     delta = k.arrays.empty((wiring.units, a.shape[1]), a.dtype)
     for part, z_part in reversed(list(zip(wiring.parts, z))):
         if part.columns is not None:
-            delta[part.rows] = _output_delta(k, part, trace.outputs, batch, loss).T
+            delta[part.rows] = output_delta(part).T
         if part.outgoing is not None:
             g = part.activation
             s = equations.slope_argument(g, z_part, a[part.rows])
@@ -155,12 +191,20 @@ def backward(
 
 def _output_delta(k: Kernels, part: Part, outputs: UnitOutputs, batch: Batch, loss: Loss) -> Array:
     """delta (m, n) of the outputs in a part."""
-    g, columns = part.activation, part.columns
-    if isinstance(columns, slice):
-        return equations.output_delta(k, outputs, g, batch, loss)
-    own = Outputs(outputs.z.take(columns, axis=1), outputs.a.take(columns, axis=1))
-    targets = replace(batch, Y=batch.Y.take(columns, axis=1))
-    return equations.output_delta(k, own, g, targets, loss)
+    own, targets = _outputs_of(part, outputs), replace(batch, Y=_of(part, batch.Y))
+    return equations.output_delta(k, own, part.activation, targets, loss)
+
+
+def _outputs_of(part: Part, outputs: UnitOutputs) -> OutputArrays:
+    """z and a (m, n) of the outputs in a part."""
+    if isinstance(part.columns, slice):
+        return outputs
+    return Outputs(_of(part, outputs.z), _of(part, outputs.a))
+
+
+def _of(part: Part, x: Array) -> Array:
+    """The columns of x that belong to the outputs in a part, C-contiguous."""
+    return x if isinstance(part.columns, slice) else x.take(part.columns, axis=1)
 
 
 def input_gradient(

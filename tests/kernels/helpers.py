@@ -168,6 +168,7 @@ def one_of_each(
         "sample_loss": (z, Y, chosen),
         "output_delta": (z, Y, z, weights, chosen, g, 0.3, np.zeros(n, dtype)),
         "fused_delta": (delta, z, g, np.zeros(n, dtype)),
+        "softmax_delta": (z, delta),
         "hidden_delta": (a_in, W_next, z, g),
         "weight_gradient": (delta, a_in, None),
         "bias_gradient": (delta, None),

@@ -90,6 +90,11 @@ class Table(Launches):
         self.column_sums("fused_delta", (d, s, delta), db, slope=g.slope)
         return delta
 
+    def softmax_delta(self, a: Array, upstream: Array) -> Array:
+        delta = self.device.empty(a.shape, a.dtype)
+        self.rows("softmax_delta", 2, (a, upstream, delta))
+        return delta
+
     def hidden_delta(self, delta_next: Array, W_next: Array, s: Array, g: Activation) -> Array:
         m, (n_next, n) = len(delta_next), W_next.shape
         delta = self.device.empty((m, n), s.dtype)
@@ -210,6 +215,7 @@ def kernels(
         sample_loss=table.sample_loss,
         output_delta=table.output_delta,
         fused_delta=table.fused_delta,
+        softmax_delta=table.softmax_delta,
         hidden_delta=table.hidden_delta,
         weight_gradient=table.weight_gradient,
         bias_gradient=table.bias_gradient,

@@ -126,14 +126,18 @@ def log_softmax(z: Array) -> Array:
     return softmax(z, log_form=True)
 
 
+def _row_dot(x: Array, v: Array) -> Array:
+    """sum_k x_k v_k of each row, (m, 1)."""
+    (m, n), dots = x.shape, np.empty((len(x), 1), x.dtype)
+    scratch = np.empty(columns_bytes(x.dtype), np.uint8)
+    _call(address("kernels.dots", x.dtype), x, v, m, n, dots, scratch)
+    return dots
+
+
 def sample_loss(s: Array, Y: Array, loss: Loss) -> Array:
-    x, v, (m, n) = np.empty_like(s), np.empty_like(s), s.shape
-    e = np.empty((m, 1), s.dtype)
+    x, v = np.empty_like(s), np.empty_like(s)
     _call(address("rows.factors", s.dtype, *loss.factors), s, Y, x, v, s.size)
-    _call(
-        address("kernels.dots", s.dtype), x, v, m, n, e, np.empty(columns_bytes(s.dtype), np.uint8)
-    )
-    return e
+    return _row_dot(x, v)
 
 
 def output_delta(
@@ -162,6 +166,13 @@ def fused_delta(d: Array, s: Array, g: Activation, db: Array | None) -> Array:
     _call(address("rows.slope", d.dtype, g.slope), s, delta, d.size)
     if db is not None:
         bias_gradient(delta, db)
+    return delta
+
+
+def softmax_delta(a: Array, upstream: Array) -> Array:
+    delta, (m, n) = np.empty_like(a), a.shape
+    where = address("rows.softmax_delta", a.dtype)
+    _call(where, a, upstream, _row_dot(a, upstream), delta, m, n)
     return delta
 
 
@@ -238,6 +249,7 @@ def kernels() -> Kernels:
         sample_loss=sample_loss,
         output_delta=output_delta,
         fused_delta=fused_delta,
+        softmax_delta=softmax_delta,
         hidden_delta=hidden_delta,
         weight_gradient=weight_gradient,
         bias_gradient=bias_gradient,

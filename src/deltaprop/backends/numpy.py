@@ -107,6 +107,11 @@ def fused_delta(d: Array, s: Array, g: Activation, db: Array | None) -> Array:
 
 
 @quiet
+def softmax_delta(a: Array, upstream: Array) -> Array:
+    return a * (upstream - np.sum(a * upstream, axis=1, keepdims=True))
+
+
+@quiet
 def hidden_delta(delta_next: Array, W_next: Array, s: Array, g: Activation) -> Array:
     delta = delta_next @ W_next
     delta *= rule(g.slope, s)
@@ -203,6 +208,7 @@ def kernels() -> Kernels:
         sample_loss=sample_loss,
         output_delta=output_delta,
         fused_delta=fused_delta,
+        softmax_delta=softmax_delta,
         hidden_delta=hidden_delta,
         weight_gradient=weight_gradient,
         bias_gradient=bias_gradient,

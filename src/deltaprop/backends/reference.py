@@ -153,16 +153,20 @@ def log_softmax(z: Array) -> Array:
     return shifted - rule(log, _row_sum(rule(exp, shifted)))
 
 
+def _row_dot(x: Array, v: Array) -> Array:
+    """sum_k x_k v_k of each row, (m, 1)."""
+    nodes = []
+    for terms in leaves(x.shape[1], LEAF_FEATURES):
+        s = np.zeros(x.shape[0], x.dtype)
+        for k in terms:
+            s = fma(x[:, k], v[:, k], s)
+        nodes.append(s)
+    return tree(nodes)[:, None]
+
+
 @exactly
 def sample_loss(s: Array, Y: Array, loss: Loss) -> Array:
-    x, v = (rule(f, s, Y) for f in loss.factors)
-    nodes = []
-    for terms in leaves(s.shape[1], LEAF_FEATURES):
-        e = np.zeros(s.shape[0], s.dtype)
-        for k in terms:
-            e = fma(x[:, k], v[:, k], e)
-        nodes.append(e)
-    return tree(nodes)[:, None]
+    return _row_dot(*(rule(f, s, Y) for f in loss.factors))
 
 
 @exactly
@@ -187,6 +191,11 @@ def fused_delta(d: Array, s: Array, g: Activation, db: Array | None) -> Array:
     if db is not None:
         bias_gradient(delta, db)
     return delta
+
+
+@exactly
+def softmax_delta(a: Array, upstream: Array) -> Array:
+    return a * (upstream - _row_dot(a, upstream))
 
 
 @exactly
@@ -281,6 +290,7 @@ def kernels() -> Kernels:
         sample_loss=sample_loss,
         output_delta=output_delta,
         fused_delta=fused_delta,
+        softmax_delta=softmax_delta,
         hidden_delta=hidden_delta,
         weight_gradient=weight_gradient,
         bias_gradient=bias_gradient,

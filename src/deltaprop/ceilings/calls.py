@@ -94,6 +94,11 @@ def _rows(kernel: str) -> Callable[..., Call]:
     return make
 
 
+def _softmax_delta(k: Kernels, dtype: str, m: int, n: int) -> Call:
+    a, upstream = draw(k, dtype, m, n), draw(k, dtype, m, n)
+    return lambda: k.softmax_delta(a, upstream)
+
+
 def _update(k: Kernels, dtype: str, count: int, which: int) -> Call:
     kind: Any = list(OPTIMIZERS.values())[which]
     rules, constants = kind().rules, kind().constants(2.0**-20, 1)
@@ -149,6 +154,7 @@ CALLS: dict[str, Callable[..., Call]] = {
     "sample_loss": _sample,
     "softmax": _rows("softmax"),
     "log_softmax": _rows("log_softmax"),
+    "softmax_delta": _softmax_delta,
     "update": _update,
     "add": _add,
     "scale": _scale,

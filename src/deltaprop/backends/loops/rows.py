@@ -12,7 +12,13 @@ import numpy as np
 
 from deltaprop.backends.loops.jit import by_address, inline
 from deltaprop.backends.loops.rules import compiled
-from deltaprop.backends.loops.vectors import BYTES, memory, vector_multiply
+from deltaprop.backends.loops.vectors import (
+    BYTES,
+    memory,
+    splat,
+    vector_multiply,
+    vector_subtract,
+)
 from deltaprop.scalar import Rule
 
 LONG = 4 * BYTES
@@ -122,3 +128,24 @@ def factors(dtype: np.dtype[Any], x_rule: Rule, v_rule: Rule) -> Any:
         return step
 
     return along(dtype, step_of, 4)
+
+
+def softmax_delta(dtype: np.dtype[Any]) -> Any:
+    """(a, u, dots, delta, rows, n): delta_k = a_k (u_k - dot), with the dot of each row."""
+    m, size, lanes = memory(dtype), dtype.itemsize, memory(dtype).lanes
+
+    @by_address(6)
+    def run(a, u, dots, delta, rows, n):  # type: ignore[no-untyped-def]
+        for _ in range(rows):
+            dot = splat(m.read(dots))
+            for k in range(0, n, lanes):
+                at, left = k * size, n - k
+                rest = vector_subtract(m.load_some(u + at, left), dot)
+                product = vector_multiply(m.load_some(a + at, left), rest)
+                m.store_some(product, delta + at, left)
+            a += n * size
+            u += n * size
+            delta += n * size
+            dots += size
+
+    return run
