@@ -17,6 +17,7 @@ from deltaprop.backends import load
 from deltaprop.backends.replays import Captured
 from deltaprop.contract import Kernels
 from deltaprop.devices.host import HostDevice
+from foreign import memory_of
 
 
 class Tape:
@@ -79,6 +80,12 @@ class DeviceArray:
     strides = property(lambda self: self.memory.strides)
     data = property(lambda self: SimpleNamespace(ptr=self.memory.ctypes.data))
     T = property(lambda self: self._view(self.memory.T))
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self.device.id
+
+    def __dlpack__(self, *, stream: int) -> Any:
+        return self.memory.__dlpack__()
 
     def __len__(self) -> int:
         return len(self.memory)
@@ -243,7 +250,15 @@ class StrictCupy(ModuleType):
         return DeviceArray(self.host.empty(shape, dtype))
 
     def asarray(self, x: Any) -> DeviceArray:
+        if hasattr(x, "__cuda_array_interface__"):
+            there = SimpleNamespace(__array_interface__=x.__cuda_array_interface__, owner=x)
+            return DeviceArray(np.asarray(there))
         return x if isinstance(x, DeviceArray) else DeviceArray(np.array(x))
+
+    def from_dlpack(self, x: Any) -> DeviceArray:
+        kind, number = x.__dlpack_device__()
+        assert kind == 2
+        return DeviceArray(memory_of(x.__dlpack__(stream=1)), Gpu(number))
 
     def ascontiguousarray(self, x: DeviceArray, dtype: Any) -> DeviceArray:
         return DeviceArray(np.ascontiguousarray(x._memory, dtype))
@@ -279,10 +294,11 @@ def use_strict_cupy(patch: pytest.MonkeyPatch) -> StrictCupy:
     kernels = {
         name: table.kernels(gpu, name, replays=partial(Captured, gpu)) for name, gpu in gpus.items()
     }
+    kernels["cuda:0"] = kernels["cuda"]
 
     def load_or_stand_in(name: str | None = None, work: int = 0) -> Kernels:
         return kernels.get(name or "") or load(name, work)
 
-    for module in ("mlp", "graph"):
+    for module in ("mlp", "graph", "ops"):
         patch.setattr(f"deltaprop.{module}.load_backend", load_or_stand_in)
     return cupy

@@ -1,9 +1,10 @@
 """The caller's arrays: checked, and brought to a backend without loss.
 
-Accepted are NumPy arrays, and CuPy arrays where the backend computes on a GPU, with any
-strides, byte order and write protection. A dtype is converted only where every value of it
-survives: bool, int8, uint8, int16, uint16, float16 to float32 and float64; int32, uint32,
-float32 to float64. Results come back in the caller's kind of array.
+Accepted are arrays of NumPy and of any library that shares its own (foreign.py), those on a GPU
+where the backend computes there, with any strides, byte order and write protection. A dtype is
+converted only where every value of it survives: bool, int8, uint8, int16, uint16, float16 to
+float32 and float64; int32, uint32, float32 to float64. Results come back in the caller's kind of
+array.
 """
 
 from __future__ import annotations
@@ -15,14 +16,10 @@ import numpy as np
 
 from deltaprop.contract import Array, Kernels
 from deltaprop.errors import find
+from deltaprop.foreign import is_cupy, native, on_gpu, to_kind_of
 from deltaprop.scalar import DTYPES
 
 LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in DTYPES.values()}
-
-
-def is_cupy(x: Any) -> bool:
-    """Whether x is a CuPy array; CuPy is not imported to find out."""
-    return type(x).__module__.partition(".")[0] == "cupy"
 
 
 def float_dtype(dtype: Any) -> np.dtype[Any]:
@@ -41,24 +38,27 @@ def lossless(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
     return np.can_cast(source, target, "safe")
 
 
-def check_array(name: str, x: Any, k: Kernels) -> None:
-    """Raises TypeError unless x is an array that this backend can take."""
-    if is_cupy(x):
-        number = getattr(k.arrays, "number", None)
-        if number is None:
-            raise TypeError(
-                f"{name} is a CuPy array, but backend {k.name!r} computes on NumPy arrays; "
-                f"pass {name}.get(), or use backend='cuda'"
-            )
-        if x.device.id != number:
-            raise TypeError(
-                f"{name} is on GPU {x.device.id}, but backend {k.name!r} computes on GPU {number}; "
-                f"copy it there, or use backend='cuda:{x.device.id}'"
-            )
-    elif not isinstance(x, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy or CuPy array, got {type(x).__name__}")
-    elif isinstance(x, np.ma.MaskedArray):
+def native_to(k: Kernels, name: str, x: Any) -> Array:
+    """x as NumPy's array, or as CuPy's on the GPU where the backend computes; not copied.
+
+    Raises TypeError unless x is an array that this backend can take.
+    """
+    number = getattr(k.arrays, "number", None)
+    if number is None and on_gpu(x):
+        kind, copy = ("a CuPy array", ".get()") if is_cupy(x) else ("on a GPU", " on the CPU")
+        raise TypeError(
+            f"{name} is {kind}, but backend {k.name!r} computes on NumPy arrays; "
+            f"pass {name}{copy}, or use backend='cuda'"
+        )
+    x = native(name, x)
+    if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first")
+    if is_cupy(x) and x.device.id != number:
+        raise TypeError(
+            f"{name} is on GPU {x.device.id}, but backend {k.name!r} computes on GPU {number}; "
+            f"copy it there, or use backend='cuda:{x.device.id}'"
+        )
+    return x
 
 
 def as_input(
@@ -71,11 +71,11 @@ def as_input(
     """
     if type(x) is np.ndarray and x.dtype is dtype and x.flags.carray and _fits(x.shape, shape):
         return k.arrays.asarray(x)
-    check_array(name, x, k)
+    x = native_to(k, name, x)
     if not lossless(x.dtype, dtype):
         raise TypeError(
             f"{name} has dtype {x.dtype}, which {dtype} cannot hold without loss; "
-            f"wanted {dtype}: pass {name}.astype('{dtype}')"
+            f"wanted {dtype}: convert it, in NumPy by {name}.astype('{dtype}')"
         )
     check_shape(name, x.shape, shape)
     if is_cupy(x):
@@ -106,7 +106,10 @@ def check_shape(name: str, got: tuple[int, ...], wanted: tuple[int | str, ...]) 
 
 def back_to(like: Any, k: Kernels) -> Callable[[Array], Array]:
     """A function that brings the backend's arrays to the kind that `like` is of."""
-    return (lambda x: x) if is_cupy(like) else k.arrays.to_numpy
+    if isinstance(like, np.ndarray):
+        return k.arrays.to_numpy
+    to_kind = to_kind_of(like)
+    return to_kind if on_gpu(like) else lambda x: to_kind(k.arrays.to_numpy(x))
 
 
 def check_rate(name: str, value: float, dtype: np.dtype[Any]) -> float:

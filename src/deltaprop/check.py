@@ -11,17 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.arrays import is_cupy
 from deltaprop.backends import backends, is_exact, resolve
 from deltaprop.contract import Array
+from deltaprop.foreign import batch_to_numpy, to_numpy
 from deltaprop.losses import Loss
 from deltaprop.net import Net
 from deltaprop.parameters import Flat
-
-
-def to_numpy(x: Array) -> Any:
-    """x, a CuPy array, as a NumPy array; anything else as it is."""
-    return x.get() if is_cupy(x) else x
 
 
 def digest(gradients: Flat | Array) -> str:
@@ -105,7 +100,8 @@ def crosscheck(
     Arguments as of `value_and_grad`. Exact backends are held to the reference's bits, the
     numpy backend to its error bound. The times are of a second run: the first one compiles.
     """
-    given = (to_numpy(X), to_numpy(Y), loss, to_numpy(sample_weight))
+    X, Y, sample_weight = batch_to_numpy(X, Y, sample_weight)
+    given = (X, Y, loss, sample_weight)
     reference = net.to("reference")
     _, wanted = reference.value_and_grad(*given)
     rows = [
@@ -208,13 +204,14 @@ def gradcheck(
     """
     net._require_one("gradcheck")
     wide = net.to("numpy" if net.backend == "numpy" else "cpu", "float64")
-    X, Y, weights = map(to_numpy, (X, Y, sample_weight))
+    X, Y, weights = batch_to_numpy(X, Y, sample_weight)
     _, own = wide.value_and_grad(X, Y, loss, weights)
     checked = own if gradients is None else gradients
     if type(checked) is not type(own) or checked.flat.shape != own.flat.shape:
         raise ValueError(f"gradients must be like the net's own, {own}, got {checked!r}")
-    flat = np.asarray(to_numpy(checked.flat), np.float64)
-    scale = float(np.finfo(checked.flat.dtype).eps) * (1 + np.max(np.abs(flat)))
+    flat = to_numpy(checked.flat, "gradients.flat")
+    scale = float(np.finfo(flat.dtype).eps) * (1 + np.max(np.abs(flat)))
+    flat = flat.astype(np.float64)
 
     error = np.empty(flat.size)
     rounding = _rounding_of_loss(wide, X, Y, loss, weights)

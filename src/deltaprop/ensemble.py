@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from deltaprop import equations
-from deltaprop.arrays import as_input, check_array, check_count, check_rate
+from deltaprop.arrays import as_input, check_count, check_rate, native_to
 from deltaprop.contract import Array, Kernels
 from deltaprop.equations import Batch, Outputs
 from deltaprop.losses import Loss
@@ -20,7 +20,7 @@ from deltaprop.parts import Part
 from deltaprop.targets import as_targets, as_weights
 
 Losses = Any
-"""An array (n,) of the net's dtype, NumPy's or CuPy's as X is: the loss of each member."""
+"""An array (n,) of the net's dtype, of the kind that X is: the loss of each member."""
 
 
 class Ensemble(MLP):
@@ -190,10 +190,10 @@ class Ensemble(MLP):
     # --------------------------------------------------------------------------- batches
 
     def _inputs(self, X: Array, k: Kernels | None = None) -> Array:
-        shape: tuple[int | str, ...] = ("m", self.inputs)
-        if getattr(X, "ndim", 2) == 3:
-            shape = (self.ensemble, *shape)
-        return as_input("X", X, self.dtype, shape, k or self.kernels)
+        k, shape = k or self.kernels, ("m", self.inputs)
+        X = native_to(k, "X", X)
+        each = (self.ensemble, *shape)
+        return as_input("X", X, self.dtype, each if X.ndim == 3 else shape, k)
 
     def _given(
         self,
@@ -205,12 +205,15 @@ class Ensemble(MLP):
     ) -> tuple[Array, Loss, Batch]:
         k = self._where(X, micro_batch)
         X, chosen = self._inputs(X, k), self._loss(loss)
-        check_array("Y", Y, k)
+        Y = native_to(k, "Y", Y)
         m, each = X.shape[-2], (self.ensemble, X.shape[-2])
         rows = each if Y.ndim == 3 or self._are_labels_of_each(X, Y, chosen) else (m,)
         targets = as_targets(Y, rows, self.outputs, self.dtype, chosen, k)
-        rows = each if getattr(weights, "ndim", 1) == 2 else (m,)
-        return X, chosen, Batch(targets, as_weights(weights, rows, self.dtype, k), m, self.outputs)
+        if weights is not None:
+            weights = native_to(k, "sample_weight", weights)
+            rows = each if weights.ndim == 2 else (m,)
+            weights = as_weights(weights, rows, self.dtype, k)
+        return X, chosen, Batch(targets, weights, m, self.outputs)
 
     def _are_labels_of_each(self, X: Array, Y: Array, loss: Loss) -> bool:
         """Whether Y holds labels (n, m), and not rows of probabilities (m, n_out)."""

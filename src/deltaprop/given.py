@@ -14,6 +14,7 @@ from deltaprop.arrays import as_input, check_rate
 from deltaprop.backends import load as load_backend
 from deltaprop.contract import Array, Kernels
 from deltaprop.equations import Batch
+from deltaprop.foreign import on_gpu
 from deltaprop.losses import Loss, loss_named
 from deltaprop.parts import Part, check_part
 from deltaprop.targets import as_targets, as_weights
@@ -53,8 +54,8 @@ class Given(ABC):
         return as_input("X", X, self.dtype, ("m", self.inputs), k or self.kernels)
 
     def _where(self, X: Array, micro_batch: Part) -> Kernels:
-        """Whose arrays X and the batch become: NumPy's stay where they are if taken in parts."""
-        in_parts = check_part(micro_batch) is not None and isinstance(X, np.ndarray)
+        """Whose arrays X and the batch become: the host's stay there if taken in parts."""
+        in_parts = check_part(micro_batch) is not None and not on_gpu(X)
         return load_backend("reference") if in_parts else self.kernels
 
     def _given(

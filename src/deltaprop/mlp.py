@@ -191,7 +191,7 @@ class MLP(Net[Parameters]):
         self._require_one("forward")
         trace = self._forward(X, keep_z=True)
         back = back_to(X, self.kernels)
-        return Trace(tuple(_each(back, trace.z)), tuple(_each(back, trace.a)))
+        return Trace(tuple(_each(back, trace.z)), (X, *_each(back, trace.a[1:])))
 
     def _forward(self, X: Array, keep_z: bool = False) -> Trace:
         return equations.forward(self.kernels, self.layers, self._inputs(X), keep_z)

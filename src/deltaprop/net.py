@@ -9,9 +9,10 @@ from typing import Any, Generic, Self, TypeVar
 import numpy as np
 
 from deltaprop import equations
-from deltaprop.arrays import back_to, is_cupy
+from deltaprop.arrays import back_to
 from deltaprop.contract import Array, Replays, Steps
 from deltaprop.equations import Batch, OutputArrays
+from deltaprop.foreign import on_gpu, to_kind_of
 from deltaprop.given import Given
 from deltaprop.losses import Loss
 from deltaprop.optimizers import DESCENT, RATE, Optimizer
@@ -88,9 +89,11 @@ class Net(Given, Generic[P]):
         k = self.kernels
         with k.arrays.here:
             if micro_batch is None:
-                return back_to(X, k)(self._predict(self._inputs(X)))
+                outputs = self._predict(self._inputs(X))
+                return back_to(X, k)(outputs)
             here, part = self._inputs(X, self._where(X, micro_batch)), self._size(micro_batch)
-            return outputs_in_parts(k, self._predict, here, part or here.shape[-2])
+            outputs = outputs_in_parts(k, self._predict, here, part or here.shape[-2])
+            return to_kind_of(X)(outputs)
 
     def _predict(self, X: Array) -> Array:
         """a of the outputs, for X where the backend has it."""
@@ -113,7 +116,7 @@ class Net(Given, Generic[P]):
             Inputs (m, inputs).
         Y
             Targets (m, outputs); for "cross_entropy" rows of probabilities that sum to 1, or
-            labels (m,), integers from 0. Sums of CuPy's rows are not checked: that would wait.
+            labels (m,), integers from 0. Sums of rows on a GPU are not checked: that would wait.
         loss
             "half_sse", "half_mse", "mse", "cross_entropy" or "binary_cross_entropy". Without
             one: "cross_entropy" after a softmax output, else "half_mse".
@@ -122,13 +125,14 @@ class Net(Given, Generic[P]):
         micro_batch
             Compute with that many samples at a time, a multiple of 64 (a power of two times 64
             is fastest), or "auto": as many as a GPU has room for. Less memory, and the same bits on
-            an exact backend. NumPy's arrays go to a GPU part by part, and may be larger than it.
+            an exact backend. The machine's own arrays go to a GPU part by part, and may be larger.
 
         Returns
         -------
         E and the gradient, laid out as the parameters are and all of it in `.flat`, in the
-        kind of array that X is. For CuPy's arrays E is one of shape (), and the call does not wait
-        for the GPU: `float(E)` does. For NumPy's it is a float.
+        kind of array that X is: NumPy's, CuPy's, or those of a library with DLPack, as PyTorch and
+        JAX. For arrays on a GPU E is one of shape (), and the call does not wait for the GPU:
+        `float(E)` does. For others it is a float.
         """
         if sample_weight is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
             flat = np.empty_like(self.parameters)
@@ -219,13 +223,14 @@ class Net(Given, Generic[P]):
     """The shape of E: that of an ensemble has one for each member."""
 
     def _scaled(self, error: Array, batch: Batch, loss: Loss, like: Any) -> Any:
-        """E = scale * sum_i w_i e_i, one rounded multiplication; CuPy's where `like` is."""
+        """E = scale * sum_i w_i e_i, one rounded multiplication; on the GPU where `like` is."""
         scale, k = loss.scale(batch.samples, self.outputs), self.kernels
-        if is_cupy(like):
-            return k.scale(error.reshape(-1), scale).reshape(self._losses)
+        if on_gpu(like):
+            E = k.scale(error.reshape(-1), scale).reshape(self._losses)
+            return to_kind_of(like)(E)
         with np.errstate(all="ignore"):
             E = (k.arrays.to_numpy(error) * self.dtype.type(scale)).reshape(self._losses)
-        return E if self._losses else float(E)
+        return to_kind_of(like)(E) if self._losses else float(E)
 
     # ------------------------------------------------------------------------ training
 

@@ -1,10 +1,10 @@
 """The kernels as functions on the caller's own arrays: one equation each.
 
-Arrays are NumPy's or CuPy's, float32 or float64, all of one dtype; m samples are rows. CuPy
-arrays are computed on their GPU; NumPy arrays on `backend`, or the one chosen as everywhere
-(`use_backend`, $DELTAPROP_BACKEND, "auto"). Results are new arrays of the caller's kind;
-inputs are never changed. Wrong kinds and dtypes raise TypeError, wrong shapes ValueError,
-both naming the argument.
+Arrays are NumPy's, CuPy's, or another library's with DLPack, float32 or float64, all of one dtype;
+m samples are rows. Those on a GPU are computed there, others on `backend`, or the one chosen as
+everywhere (`use_backend`, $DELTAPROP_BACKEND, "auto"). Results are new arrays of the first
+argument's kind; inputs are never changed. Wrong kinds and dtypes raise TypeError, wrong shapes
+ValueError, both naming the argument.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from deltaprop.activations import IDENTITY, Activation, activation_named
-from deltaprop.arrays import as_input, back_to, check_array, check_rate, float_dtype, is_cupy
+from deltaprop.arrays import as_input, back_to, check_rate, float_dtype, native_to
 from deltaprop.backends import load as load_backend
 from deltaprop.contract import Array, Kernels
+from deltaprop.foreign import native, on_gpu
 from deltaprop.losses import Loss, loss_named
 from deltaprop.optimizers import DESCENT
 
@@ -24,18 +25,18 @@ class _Call:
     """The backend, dtype and kind of array of one call, taken from its first array."""
 
     def __init__(self, name: str, first: Any, backend: str | None) -> None:
-        if backend is None and is_cupy(first):
-            backend = f"cuda:{first.device.id}"
+        if backend is None and on_gpu(first):
+            backend = f"cuda:{native(name, first).device.id}"
         self.k: Kernels = load_backend(backend)
-        check_array(name, first, self.k)
+        dtype = native_to(self.k, name, first).dtype
         try:
-            self.dtype = float_dtype(first.dtype.newbyteorder("="))
+            self.dtype = float_dtype(dtype.newbyteorder("="))
         except ValueError:
-            raise TypeError(f"{name} must be float32 or float64, got {first.dtype}") from None
+            raise TypeError(f"{name} must be float32 or float64, got {dtype}") from None
         self.back: Callable[[Array], Array] = back_to(first, self.k)
 
     def array(self, name: str, x: Any, *shape: int | str) -> Array:
-        check_array(name, x, self.k)
+        x = native_to(self.k, name, x)
         if x.dtype.newbyteorder("=") != self.dtype:
             raise TypeError(f"{name} must be {self.dtype} as the first array is, got {x.dtype}")
         return as_input(name, x, self.dtype, shape, self.k)

@@ -81,7 +81,7 @@ class Parameters(Sequence[Gradient]):
 
     def __repr__(self) -> str:
         shapes = ", ".join("x".join(map(str, layer.W.shape)) for layer in self._layers)
-        return f"Parameters(W {shapes}; {self.flat.size} numbers, {self.flat.dtype})"
+        return f"Parameters(W {shapes}; {prod(self.flat.shape)} numbers, {self.flat.dtype})"
 
     def named(self) -> Iterator[tuple[str, Array]]:
         """("0.W", W), ("0.b", b), ("1.W", ...) in the buffer's order."""
@@ -92,8 +92,8 @@ class Parameters(Sequence[Gradient]):
 
     def where(self, position: int) -> str:
         """What the number at a position of `flat` belongs to: "0.W[2, 1]"."""
-        if position >= self.flat.size:
-            raise IndexError(f"there are {self.flat.size} parameters")
+        if position >= prod(self.flat.shape):
+            raise IndexError(f"there are {prod(self.flat.shape)} parameters")
         *member, rest = map(int, np.unravel_index(position, self.flat.shape))
         for name, x in self.named():
             shape = x.shape[len(member) :]

@@ -14,9 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from deltaprop.arrays import back_to, check_count, is_cupy
+from deltaprop.arrays import back_to, check_count
 from deltaprop.contract import LEAF_SAMPLES, Array, Kernels
 from deltaprop.equations import Batch
+from deltaprop.foreign import is_cupy
 
 Part = int | Literal["auto"] | None
 """micro_batch: samples at a time, a multiple of 64; "auto" has as many as there is room for."""
@@ -82,7 +83,7 @@ def in_parts(k: Kernels, sweep: Sweep, X: Array, batch: Batch, part: int) -> tup
 
 
 def outputs_in_parts(k: Kernels, outputs: Callable[[Array], Array], X: Array, part: int) -> Array:
-    """As `outputs` of all of X, with at most `part` samples at a time; in X's kind of array."""
+    """As `outputs` of all of X, at most `part` samples at a time; NumPy's or CuPy's, as X is."""
     back, m = back_to(X, k), X.shape[-2]
     first = back(outputs(k.arrays.asarray(X[..., :part, :])))
     empty = k.arrays.empty if is_cupy(X) else np.empty

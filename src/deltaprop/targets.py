@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.arrays import as_input, check_array, check_shape, is_cupy
+from deltaprop.arrays import as_input, check_shape, native_to
 from deltaprop.contract import Array, Kernels
+from deltaprop.foreign import is_cupy
 from deltaprop.losses import Loss
 
 
@@ -18,7 +19,7 @@ def as_targets(
 
     `rows` is (m,), or (members, m).
     """
-    check_array("Y", Y, k)
+    Y = native_to(k, "Y", Y)
     if loss.link == "softmax" and Y.ndim == len(rows):
         host = Y.get() if is_cupy(Y) else Y
         return k.arrays.asarray(one_hot(host, rows, n, dtype))

@@ -9,6 +9,7 @@ import numpy as np
 
 from deltaprop.backends.plans import Plan
 from deltaprop.contract import Form
+from deltaprop.devices.memory import empty
 from deltaprop.equations import Batch
 from deltaprop.losses import Loss
 
@@ -41,7 +42,7 @@ class WholeSweeps:
     def outputs(self, parameters: np.ndarray, X: np.ndarray) -> np.ndarray:
         """a^L (m, n), or (members, m, n)."""
         m, n = X.shape[-2], self.form.sizes[-1]
-        a = np.empty((*parameters.shape[:-1], m, n), parameters.dtype)
+        a = empty((*parameters.shape[:-1], m, n), parameters.dtype)
         self._plan(parameters, m, None, False).run(parameters, X, outputs=a)
         return a
 
@@ -54,7 +55,7 @@ class WholeSweeps:
         self, parameters: np.ndarray, X: np.ndarray, batch: Batch, loss: Loss
     ) -> tuple[np.ndarray, np.ndarray]:
         """The errors, and the gradient, laid out as the parameters are."""
-        gradient = np.empty_like(parameters)
+        gradient = empty(parameters.shape, parameters.dtype)
         return self._run(parameters, X, batch, loss, gradient=gradient), gradient
 
     def step(

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from deltaprop.arrays import as_input
-from deltaprop.check import to_numpy
 from deltaprop.contract import Array
 from deltaprop.diagnosis.given import check_shapes, named_gradients, unit_roundoff
 from deltaprop.diagnosis.mistakes import Task
 from deltaprop.diagnosis.search import Explanation, Part, Search, Slip, alike, layer_of, over_bound
 from deltaprop.diagnosis.unit_diagnosis import check_graph
 from deltaprop.diagnosis.verdicts import ALL_RIGHT, ONE_SAMPLE, SAME, SCALES, BackpropCheck, Verdict
+from deltaprop.foreign import batch_to_numpy
 from deltaprop.graph import Graph
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP
@@ -53,7 +53,7 @@ def check_backprop(
         return check_graph(my_grads, net, X, Y, loss, sample_weight)
     net._require_one("check_backprop")
     wide = net.to("numpy", "float64")
-    X, Y, weights = map(to_numpy, (X, Y, sample_weight))
+    X, Y, weights = batch_to_numpy(X, Y, sample_weight)
     X = as_input("X", X, wide.dtype, ("m", wide.sizes[0]), wide.kernels)
     chosen, batch = wide._batch(Y, loss, weights, len(X))
     shapes = {name: x.shape for name, x in wide._parameters.named()}

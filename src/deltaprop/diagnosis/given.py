@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from deltaprop.arrays import is_cupy
+from deltaprop.foreign import to_numpy
 from deltaprop.parameters import Parameters
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -120,7 +120,7 @@ def _what(x: Any) -> str:
 def _array(name: str, x: Any) -> np.ndarray:
     """x as a NumPy array of finite reals, its dtype kept."""
     try:
-        array = np.asarray(x.get() if is_cupy(x) else x)
+        array = np.asarray(to_numpy(x, name))
     except ValueError:
         raise ValueError(f"{name} is no array: its rows differ in length") from None
     if array.dtype.kind not in "fiu":

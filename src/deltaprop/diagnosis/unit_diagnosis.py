@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from deltaprop.arrays import as_input
-from deltaprop.check import to_numpy
 from deltaprop.contract import Array
 from deltaprop.diagnosis.given import named_gradients, unit_roundoff
 from deltaprop.diagnosis.search import Parts
@@ -17,6 +16,7 @@ from deltaprop.diagnosis.unit_search import Found, UnitSearch
 from deltaprop.diagnosis.unit_sweep import UnitTask, parameter_names
 from deltaprop.diagnosis.verdicts import ALL_RIGHT, ONE_SAMPLE, SAME, BackpropCheck, Verdict
 from deltaprop.explain import find_weight
+from deltaprop.foreign import batch_to_numpy, to_numpy
 from deltaprop.graph import Graph
 from deltaprop.graphs.unit_arrays import GraphBack, UnitParameters
 from deltaprop.losses import Loss
@@ -37,7 +37,7 @@ def check_graph(
 ) -> BackpropCheck:
     """As `check_backprop`, for a graph of units."""
     wide = net.to("numpy", "float64")
-    X, Y, weights = map(to_numpy, (X, Y, sample_weight))
+    X, Y, weights = batch_to_numpy(X, Y, sample_weight)
     X = as_input("X", X, wide.dtype, ("m", wide.inputs), wide.kernels)
     chosen, batch = wide._batch(Y, loss, weights, len(X))
     given = read(my_grads, wide)
@@ -76,10 +76,10 @@ def _by_name(given: Mapping[Any, Any], net: Graph, names: Sequence[str]) -> dict
         name = names[_position(key, net)]
         if name in found:
             raise ValueError(f"the gradient of {name} is given twice")
-        size = np.size(value) if not hasattr(value, "get") else value.size
-        if size != 1:
-            raise ValueError(f"the gradient of {name} is one number, got {np.shape(value)}")
-        found[name] = value if np.ndim(value) == 0 else value[(0,) * np.ndim(value)]
+        number = to_numpy(value, f"the gradient of {name}")
+        if np.size(number) != 1:
+            raise ValueError(f"the gradient of {name} is one number, got {np.shape(number)}")
+        found[name] = number if np.ndim(number) == 0 else number[(0,) * np.ndim(number)]
     lacking = [name for name in names if name not in found]
     if lacking:
         raise ValueError(f"the gradients lack {_listed(lacking)}")

@@ -10,12 +10,12 @@ import numpy as np
 from deltaprop import equations
 from deltaprop.activations import IDENTITY
 from deltaprop.arrays import check_count
-from deltaprop.check import to_numpy
 from deltaprop.contract import Array
 from deltaprop.equations import Batch, Outputs
 from deltaprop.explain import latex as as_latex
 from deltaprop.explain import text as as_text
 from deltaprop.explain.paths import Contributions, Factor, Path, Sweep, UnitNumbers, Weight, total
+from deltaprop.foreign import batch_to_numpy
 from deltaprop.graph import Graph
 from deltaprop.graphs.unit_arrays import GraphBack, GraphTrace
 from deltaprop.losses import Loss
@@ -62,7 +62,7 @@ def explain(
     check_count("max_paths", max_paths, 0)
     graph = as_graph(net).to(dtype="float64")
     ends = find_weight(net, graph, weight)
-    X, Y, sample_weight = to_numpy(X), to_numpy(Y), to_numpy(sample_weight)
+    X, Y, sample_weight = batch_to_numpy(X, Y, sample_weight)
     with np.errstate(all="ignore"):
         trace = graph.forward(X)
         back = graph.backward(trace, Y, loss, sample_weight)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from deltaprop.arrays import check_count
-from deltaprop.check import to_numpy
 from deltaprop.contract import Array
+from deltaprop.foreign import to_numpy
 from deltaprop.graph import Graph
 from deltaprop.graphs.topology import Topology
 from deltaprop.graphs.unit_arrays import GraphBack, UnitParameters

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deltaprop.arrays import is_cupy
 from deltaprop.contract import Array
 from deltaprop.equations import Batch
+from deltaprop.foreign import to_numpy
 from deltaprop.losses import Loss
 from deltaprop.net import Net
 
@@ -58,5 +58,5 @@ def split(
 
 def double(E: Any) -> Any:
     """A loss, or those of the members, in float64 on the host: Python's float is one."""
-    E = E.get() if is_cupy(E) else E
+    E = to_numpy(E)
     return E.astype(np.float64) if np.ndim(E) else float(E)
