@@ -140,6 +140,7 @@ def test_ops(dtype: str) -> None:
         (dp.ops.output_delta, (delta, Y, "mse", "gelu", Y, w)),
         (dp.ops.hidden_delta, (delta, W, a)),
         (dp.ops.fused_delta, (a, a, "tanh")),
+        (dp.ops.softmax_delta, (delta, Y)),
         (dp.ops.input_gradient, (delta, W)),
         (dp.ops.weight_gradient, (delta, a)),
         (dp.ops.bias_gradient, (delta,)),
