@@ -51,7 +51,8 @@ class UnitParameters:
 
     def __setitem__(self, key: Name | tuple[Name, Name], value: float) -> None:
         position, what = self._graph.position(key), f"the number of {key!r}"
-        number, largest = as_number(what, value), np.finfo(f"f{self.flat.dtype.itemsize}").max
+        number = as_number(what, value)
+        largest = float(np.finfo(f"f{self.flat.dtype.itemsize}").max)
         if abs(number) > largest:
             raise ValueError(f"{what} must be finite in {self.flat.dtype}, got {value}")
         self.flat[position] = number
