@@ -11,7 +11,7 @@ import pytest
 
 import deltaprop as dp
 from conftest import HERE, assert_same_bits, sample
-from deltaprop.backends.reference import OPERATIONS
+from deltaprop.emulation import OPERATIONS
 from deltaprop.scalar import (
     DTYPES,
     FORMATS,

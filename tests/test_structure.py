@@ -19,8 +19,9 @@ PACKAGE = ROOT / "src" / "deltaprop"
 
 # Every module, each after all that it imports.
 IN_ORDER = """
-errors names scalar fma subnormals periodic elementary math derivative formula activations losses
-contract foreign arrays targets optimizers steps equations units
+errors names scalar fma emulation subnormals periodic elementary math derivative formula activations
+losses
+contract foreign arrays schedules targets optimizers steps equations units
 devices devices.cache devices.memory devices.unit devices.nvrtc devices.host
 devices.gpu devices.launched devices.cupy
 backends.reference backends.numpy

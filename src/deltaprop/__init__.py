@@ -17,7 +17,7 @@ from deltaprop.mlp import MLP, Back
 from deltaprop.optimizers import SGD, Adam, AdamW, Momentum, Optimizer, RMSProp
 
 if TYPE_CHECKING:
-    from deltaprop import math, ops, plot
+    from deltaprop import math, ops, plot, schedules
     from deltaprop.ahead import Warmup, warmup
     from deltaprop.backends.team import get_num_threads, set_num_threads
     from deltaprop.check import crosscheck, digest, gradcheck
@@ -79,12 +79,13 @@ __all__ = [
     "math",
     "ops",
     "plot",
+    "schedules",
     "set_num_threads",
     "use_backend",
     "warmup",
 ]
 
-_MODULES = ("math", "ops", "plot")
+_MODULES = ("math", "ops", "plot", "schedules")
 _LATE = {
     "ahead": ("Warmup", "warmup"),
     "backends.team": ("get_num_threads", "set_num_threads"),

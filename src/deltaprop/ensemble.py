@@ -17,6 +17,7 @@ from deltaprop.mlp import MLP
 from deltaprop.optimizers import DESCENT, RATE, Optimizer
 from deltaprop.parameters import Parameters, glorot, total
 from deltaprop.parts import Part
+from deltaprop.schedules import Rate
 from deltaprop.targets import as_targets, as_weights
 
 Losses = Any
@@ -227,15 +228,15 @@ class Ensemble(MLP):
         X: Array,
         Y: Array,
         loss: str | Loss | None = None,
-        learning_rate: float | Sequence[float] | np.ndarray = RATE,
+        learning_rate: Rate | Sequence[Rate] | np.ndarray = RATE,
         sample_weight: Array | None = None,
         micro_batch: Part = None,
         optimizer: Optimizer | None = None,
     ) -> Losses:
         """One step, as of `MLP`, for every member. Returns E before it (n,).
 
-        `learning_rate`, or that of the optimizer, is one number, or n of them, one for each
-        member.
+        `learning_rate`, or that of the optimizer, is one number or schedule, or n of them, one
+        for each member.
         """
         rate: Any = learning_rate
         return super().train_step(X, Y, loss, rate, sample_weight, micro_batch, optimizer)

@@ -18,7 +18,8 @@ from deltaprop.losses import Loss
 from deltaprop.optimizers import DESCENT, RATE, Optimizer
 from deltaprop.parameters import Flat
 from deltaprop.parts import Part, Sweep, in_parts, outputs_in_parts, part_for
-from deltaprop.steps import OptimizerStep, State, Step, constants_of, next_state
+from deltaprop.schedules import Rate
+from deltaprop.steps import OptimizerStep, State, Step, constants_of, next_state, optimizer_for
 
 TYPICAL_BATCH = 1024
 
@@ -239,16 +240,16 @@ class Net(Given, Generic[P]):
         X: Array,
         Y: Array,
         loss: str | Loss | None = None,
-        learning_rate: float = RATE,
+        learning_rate: Rate = RATE,
         sample_weight: Array | None = None,
         micro_batch: Part = None,
         optimizer: Optimizer | None = None,
     ) -> float:
         """One step of gradient descent, w <- w - eta dE/dw, or of an optimizer, as `Adam(1e-3)`.
 
-        An optimizer has a learning rate of its own. What it has to remember is kept by the net,
-        until `reset_optimizer` or a step of another class of optimizers. Returns E before the step.
-        Arguments and E as of `value_and_grad`.
+        An optimizer has a learning rate of its own; a schedule in place of one is SGD(schedule).
+        What it has to remember is kept by the net, until `reset_optimizer` or a step of another
+        class of optimizers. Returns E before the step. Arguments and E as of `value_and_grad`.
         """
         E: float
         step = self._next_step(optimizer, learning_rate)
@@ -276,11 +277,12 @@ class Net(Given, Generic[P]):
 
     def _next_step(self, optimizer: Optimizer | None, learning_rate: Any) -> Step:
         """Down the gradient at that rate, or of the optimizer from where it is: all checked."""
+        optimizer, learning_rate = optimizer_for(optimizer, learning_rate)
         if optimizer is None:
             rate: Step = self._rate(learning_rate)
             return rate
         state = next_state(self._state, optimizer, learning_rate, self.parameters, self.kernels)
-        rates = self._rate(optimizer.learning_rate)
+        rates = self._rate(optimizer.rates(state.steps))
         return OptimizerStep(state, optimizer, constants_of(state, optimizer, rates))
 
     def _take(self, step: Step, gradient: Array) -> None:

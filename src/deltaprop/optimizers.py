@@ -20,6 +20,7 @@ import numpy as np
 
 from deltaprop.arrays import check_rate
 from deltaprop.scalar import DTYPES, Number, Rule, fma, sqrt
+from deltaprop.schedules import Rate, Schedule, power, rate_at
 
 STATES, CONSTANTS = 2, 6
 """The most that an optimizer may have."""
@@ -101,16 +102,6 @@ RATE = 0.1
 """The learning rate where none is given: this very object."""
 
 
-def power(x: float, n: int) -> float:
-    """x^n by squaring, from the highest bit of n down: the same bits everywhere."""
-    found = 1.0
-    for bit in f"{n:b}":
-        found *= found
-        if bit == "1":
-            found *= x
-    return found
-
-
 # ------------------------------------------------------------------------------ the optimizers
 
 
@@ -121,11 +112,12 @@ class Optimizer(ABC):
     A value of hyperparameters; what it remembers of a net is kept by that net, from step to step,
     for as long as steps are taken by an optimizer of the same class. Hyperparameters may change.
 
-    `learning_rate` is one number, or for an ensemble a list with one for each member. Raises
-    TypeError or ValueError, naming the hyperparameter, for one that is out of range.
+    `learning_rate` is one number, or a schedule of them (`deltaprop.schedules`); for an ensemble
+    it may be a list with one for each member. Raises TypeError or ValueError, naming the
+    hyperparameter, for one that is out of range.
     """
 
-    learning_rate: float | Sequence[float]
+    learning_rate: Rate | Sequence[Rate]
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -136,6 +128,12 @@ class Optimizer(ABC):
     @abstractmethod
     def rules(self) -> Rules:
         """Of each state, then of w."""
+
+    def rates(self, steps: int) -> float | tuple[float, ...]:
+        """eta of the step after so many, or that of each member."""
+        if isinstance(self.learning_rate, Sequence):
+            return tuple(rate_at(eta, steps) for eta in self.learning_rate)
+        return rate_at(self.learning_rate, steps)
 
     @abstractmethod
     def constants(self, eta: float, step: int) -> tuple[float, ...]:
@@ -155,7 +153,7 @@ class SGD(Optimizer):
     With a weight decay lambda, g is dE/dw + lambda w.
     """
 
-    learning_rate: float | Sequence[float] = 0.1
+    learning_rate: Rate | Sequence[Rate] = 0.1
     weight_decay: float = 0.0
 
     @property
@@ -175,7 +173,7 @@ class Momentum(Optimizer):
     With a weight decay lambda, g is dE/dw + lambda w.
     """
 
-    learning_rate: float | Sequence[float] = 0.1
+    learning_rate: Rate | Sequence[Rate] = 0.1
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
@@ -197,7 +195,7 @@ class RMSProp(Optimizer):
     With a weight decay lambda, g is dE/dw + lambda w.
     """
 
-    learning_rate: float | Sequence[float] = 1e-2
+    learning_rate: Rate | Sequence[Rate] = 1e-2
     alpha: float = 0.99
     eps: float = 1e-8
     weight_decay: float = 0.0
@@ -222,7 +220,7 @@ class Adam(Optimizer):
     m and v begin as 0. With a weight decay lambda, g is dE/dw + lambda w.
     """
 
-    learning_rate: float | Sequence[float] = 1e-3
+    learning_rate: Rate | Sequence[Rate] = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
@@ -268,12 +266,15 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def _checked(name: str, value: Any) -> Any:
-    """A hyperparameter in its range: a float, a bool, or for `learning_rate` a tuple of floats."""
+    """A hyperparameter in its range: a float, a bool, a schedule, or a tuple of learning rates."""
     if name == "nesterov":
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"nesterov must be True or False, got {value!r}")
         return bool(value)
-    if name == "learning_rate" and np.ndim(value) == 1 and not isinstance(value, str):
+    if isinstance(value, Schedule) and name.startswith("learning_rate"):
+        return value
+    is_list = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
+    if name == "learning_rate" and is_list:
         return tuple(_checked(f"learning_rate[{e}]", eta) for e, eta in enumerate(value))
     number = check_rate(name, value, DTYPES["float64"])
     if name == "eps" and not number:

@@ -8,7 +8,8 @@ import numpy as np
 
 from deltaprop.arrays import LARGEST
 from deltaprop.contract import Array, Kernels
-from deltaprop.optimizers import RATE, Optimizer
+from deltaprop.optimizers import RATE, SGD, Optimizer
+from deltaprop.schedules import Schedule
 
 
 class State:
@@ -41,6 +42,17 @@ class OptimizerStep(NamedTuple):
 
 Step = float | list[float] | OptimizerStep
 """eta of a step down the gradient, for all members or for each, or a step of an optimizer."""
+
+
+def optimizer_for(optimizer: Any, learning_rate: Any) -> tuple[Any, Any]:
+    """The optimizer, if any, and the learning rate: a schedule alone is that of an `SGD`.
+
+    Its steps are those down the gradient, and they are counted.
+    """
+    rates = learning_rate if isinstance(learning_rate, (list, tuple)) else (learning_rate,)
+    if optimizer is None and any(isinstance(rate, Schedule) for rate in rates):
+        return SGD(learning_rate), RATE
+    return optimizer, learning_rate
 
 
 def next_state(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deltaprop import elementary as el
+from deltaprop import emulation
 from deltaprop.activations import Activation
 from deltaprop.backends import reference
 from deltaprop.contract import Array, Fan, Kernels
@@ -31,7 +32,7 @@ NATIVE: dict[Rule, Callable[..., Any]] = {
     cos: np.cos,
 }
 OPERATIONS = (
-    reference.OPERATIONS
+    emulation.OPERATIONS
     | {"fma": lambda x, y, z: x * y + z}
     | {trace(f, "float32").symbol: native for f, native in NATIVE.items()}
 )

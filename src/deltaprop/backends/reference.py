@@ -17,6 +17,7 @@ from deltaprop.activations import Activation
 from deltaprop.contract import LEAF_FEATURES, LEAF_SAMPLES, Array, Fan, Kernels
 from deltaprop.devices.memory import NumpyArrays
 from deltaprop.elementary import exp, log
+from deltaprop.emulation import OPERATIONS, rule
 from deltaprop.fma import fma
 from deltaprop.losses import Loss
 from deltaprop.optimizers import Rules, numbers_of
@@ -24,35 +25,6 @@ from deltaprop.scalar import Rule, trace
 from deltaprop.subnormals import require_subnormals
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _exponent(x: Array) -> Array:
-    return (np.frexp(x)[1] - 1).astype(x.dtype)
-
-
-def _pow2(n: Array) -> Array:
-    return np.ldexp(n.dtype.type(1), n.astype(np.int32))
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": np.divide,
-    "neg": np.negative,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "fma": fma,
-    "select": np.where,
-    "sqrt": np.sqrt,
-    "fabs": np.abs,
-    "copysign": np.copysign,
-    "rint": np.rint,
-    "exponent": _exponent,
-    "pow2": _pow2,
-}
 
 
 def exactly(kernel: F) -> F:
@@ -65,13 +37,6 @@ def exactly(kernel: F) -> F:
             return kernel(*args)
 
     return call  # type: ignore[return-value]
-
-
-def rule(f: Rule, *arrays: Array) -> Array:
-    """f of arrays of one dtype, element by element, broadcasting."""
-    result = trace(f, arrays[0].dtype.name).run(OPERATIONS, *arrays)
-    shape = np.broadcast_shapes(*(x.shape for x in arrays))
-    return np.array(np.broadcast_to(result, shape))
 
 
 def leaves(terms: int, length: int) -> list[range]:

@@ -13,6 +13,7 @@ from deltaprop.losses import Loss
 from deltaprop.net import Net
 from deltaprop.optimizers import RATE, Optimizer
 from deltaprop.scalar import DTYPES
+from deltaprop.steps import optimizer_for
 from deltaprop.training.best import Best
 from deltaprop.training.history import History
 from deltaprop.training.run import Callback, Run
@@ -47,7 +48,8 @@ def fit(
         How often each sample is used, and how many samples a step takes; the last batch of an
         epoch may be smaller.
     learning_rate
-        eta; for an ensemble a number, or one for each member.
+        eta, or a schedule of it, as dp.schedules.CosineDecay(0.1, steps=1000), which is
+        SGD(schedule); for an ensemble one, or one for each member.
     optimizer
         In place of a learning rate, as of `train_step`: Adam(1e-3).
     validation
@@ -78,6 +80,7 @@ def fit(
     Bad arguments raise before the net changes.
     """
     epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
+    optimizer, learning_rate = optimizer_for(optimizer, learning_rate)
     step = net._next_step(optimizer, learning_rate)
     patience = None if patience is None else check_count("patience", patience)
     tolerance = check_rate("tolerance", tolerance, DTYPES["float64"])
