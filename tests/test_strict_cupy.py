@@ -181,11 +181,29 @@ def test_optimizers(cupy: StrictCupy, kind: str, ensemble: int | None) -> None:
     net = dp.MLP([2, 5, 3], "tanh", ensemble=ensemble, backend="reference")
     there, X, Y = net.to("cuda"), sample((20, 2), "float32"), sample((20, 3), "float32")
     given = [cupy.asarray(x) if kind == "cupy" else x for x in (X, Y)]
-    for adam in (dp.Adam(0.1), dp.Adam([0.1, 0.2] if ensemble else 0.2)):
+    rates = (0.1, [0.1, 0.2] if ensemble else 0.2)
+    for adam in (dp.Adam(rates[0]), dp.Adam(rates[1]), dp.Adam(0.1, clip_norm=0.01)):
         wanted = net.fit(X, Y, epochs=2, batch_size=8, optimizer=adam)
         got = there.fit(*given, epochs=2, batch_size=8, optimizer=adam)
         assert np.array_equal(got.loss, wanted.loss)
     assert all(isinstance(x, DeviceArray) for x in there._state.arrays)
+    assert_same_bits(to_numpy(there.parameters), net.parameters)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "cupy"])
+@pytest.mark.parametrize("ensemble", [None, 2])
+def test_the_best_weights(cupy: StrictCupy, kind: str, ensemble: int | None) -> None:
+    """Samples are kept for validation, and the best weights, where the GPU has them."""
+    net = dp.MLP([2, 5, 3], "tanh", ensemble=ensemble, backend="reference")
+    there, X, Y = net.to("cuda"), sample((20, 2), "float32"), sample((20, 3), "float32")
+    w = np.abs(sample(20, "float32", 3))
+    given = [cupy.asarray(x) if kind == "cupy" else x for x in (X, Y, w)]
+    options = {"epochs": 6, "batch_size": 4, "learning_rate": 3.0, "validation": 0.25}
+    wanted = net.fit(X, Y, sample_weight=w, patience=2, **options)
+    got = there.fit(*given[:2], sample_weight=given[2], patience=2, **options)
+    assert np.array_equal(got.validation_loss, wanted.validation_loss)
+    assert np.array_equal(got.best_epoch, wanted.best_epoch)
+    assert np.min(got.best_epoch) < len(got.loss), "not a test: the last weights are the best"
     assert_same_bits(to_numpy(there.parameters), net.parameters)
 
 

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "src" / "deltaprop"
 IN_ORDER = """
 errors names scalar fma emulation subnormals periodic elementary math derivative formula activations
 losses
-contract foreign arrays schedules targets optimizers steps equations units
+contract foreign arrays schedules targets optimizers clipping steps equations units
 devices devices.cache devices.memory devices.unit devices.nvrtc devices.host
 devices.gpu devices.launched devices.cupy
 backends.reference backends.numpy

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from inspect import Parameter, Signature, signature
 from typing import Any
 
@@ -113,16 +113,18 @@ class Optimizer(ABC):
     for as long as steps are taken by an optimizer of the same class. Hyperparameters may change.
 
     `learning_rate` is one number, or a schedule of them (`deltaprop.schedules`); for an ensemble
-    it may be a list with one for each member. Raises TypeError or ValueError, naming the
-    hyperparameter, for one that is out of range.
+    it may be a list with one for each member. With `clip_norm`, a gradient of a larger norm is
+    scaled down to it first, that of each member alone; with the weight decay it has nothing to do.
+    Raises TypeError or ValueError, naming the hyperparameter, for one that is out of range.
     """
 
     learning_rate: Rate | Sequence[Rate]
+    clip_norm: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            checked = _checked(field.name, getattr(self, field.name))
-            object.__setattr__(self, field.name, checked)
+        for part in fields(self):
+            checked = _checked(part.name, getattr(self, part.name))
+            object.__setattr__(self, part.name, checked)
 
     @property
     @abstractmethod
@@ -141,9 +143,10 @@ class Optimizer(ABC):
 
     def check(self, dtype: np.dtype[Any]) -> None:
         """Raises ValueError for hyperparameters that make no sense in that dtype."""
-        eps = getattr(self, "eps", 1.0)
-        if not dtype.type(eps):
+        if not dtype.type(eps := getattr(self, "eps", 1.0)):
             raise ValueError(f"eps must be positive in {dtype}, got {eps}")
+        if self.clip_norm and not dtype.type(check_rate("clip_norm", self.clip_norm, dtype)):
+            raise ValueError(f"clip_norm must be positive in {dtype}, got {self.clip_norm}")
 
 
 @dataclass(frozen=True)
@@ -276,9 +279,11 @@ def _checked(name: str, value: Any) -> Any:
     is_list = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
     if name == "learning_rate" and is_list:
         return tuple(_checked(f"learning_rate[{e}]", eta) for e, eta in enumerate(value))
+    if name == "clip_norm" and value is None:
+        return None
     number = check_rate(name, value, DTYPES["float64"])
-    if name == "eps" and not number:
-        raise ValueError(f"eps must be positive, got {value}")
+    if name in ("eps", "clip_norm") and not number:
+        raise ValueError(f"{name} must be positive, got {value}")
     if name in ("momentum", "alpha", "beta1", "beta2") and number >= 1:
         raise ValueError(f"{name} must be below 1, got {value}")
     return number

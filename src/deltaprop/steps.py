@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deltaprop.arrays import LARGEST
+from deltaprop.clipping import clip
 from deltaprop.contract import Array, Kernels
 from deltaprop.optimizers import RATE, SGD, Optimizer
 from deltaprop.schedules import Schedule
@@ -30,8 +31,10 @@ class OptimizerStep(NamedTuple):
     """For all parameters, or for each row of them."""
 
     def take(self, gradient: Array) -> State:
-        """The state after the step, with the parameters, which take it too."""
+        """Takes the step with this gradient, which may be clipped in place. Returns the state."""
         state, rows = self.state, len(self.constants)
+        if self.optimizer.clip_norm is not None:
+            clip(state.kernels, gradient, self.optimizer.clip_norm)
         parts = [x.reshape(rows, -1) for x in (state.parameters, gradient, *state.arrays)]
         for row, c in enumerate(self.constants):
             w, g, *states = (x[row] for x in parts)
