@@ -74,7 +74,7 @@ def half_cosine(t: int, steps: int) -> Any:
     return (1 + cos(pi * min(t, steps) / steps)) / 2
 
 
-@pytest.mark.parametrize(("schedule", "formula"), FORMULAS, ids=lambda x: str(x)[:60])
+@pytest.mark.parametrize(("schedule", "formula"), FORMULAS, ids=[str(s) for s, _ in FORMULAS])
 def test_the_formulas(schedule, formula):
     """To a few roundings of the largest number in them; of a power, so many more."""
     with mp.workdps(40):
