@@ -37,7 +37,8 @@ backends.loops.edges
 backends.grids backends.launches backends.narrow backends.cuda backends.replays backends definition
 parameters parts given bounds net mlp ensemble graphs graphs.topology graphs.blueprint
 graphs.unit_arrays graphs.exchange graph graphs.convert graphs.genomes files
-training.history training.best training.samples training.run training.loop training check
+training.history training.best training.samples training.run
+training.checkpoints training.loop training check
 explain.paths explain.text explain.latex explain
 diagnosis.rounded diagnosis.given diagnosis.mistakes diagnosis.search diagnosis.verdicts
 diagnosis.unit_sweep diagnosis.unit_mistakes diagnosis.unit_search diagnosis.unit_diagnosis

@@ -7,6 +7,7 @@ from deltaprop.activations import ACTIVATIONS, Activation
 from deltaprop.backends import BackendInfo, backends, use_backend
 from deltaprop.errors import (
     BackendUnavailableError,
+    CheckpointError,
     DeviceMemoryError,
     GraphError,
     KernelError,
@@ -46,6 +47,7 @@ __all__ = [
     "BackendInfo",
     "BackendUnavailableError",
     "BackpropCheck",
+    "CheckpointError",
     "DeviceMemoryError",
     "Ensemble",
     "Explanation",

@@ -38,6 +38,10 @@ class ModelFileError(ValueError):
     """A model file is not one that deltaprop wrote, or is damaged."""
 
 
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, or of another training than the one that is to go on."""
+
+
 class GraphError(ValueError):
     """A graph that has no forward sweep, or whose sweep would leave units out."""
 

@@ -225,19 +225,34 @@ def _require_defined(file: _File, names: Iterable[Any]) -> None:
 
 def save(net: Net[Any], path: str | os.PathLike[str]) -> None:
     """Writes the net to `path`, whole or not at all: a new file is moved over an old one."""
+    write(Path(path), to_bytes(*describe(net)))
+
+
+def describe(net: Net[Any]) -> tuple[Tensors, dict[str, str]]:
+    """The numbers of a net, and what else a file has to say of it."""
     name = next(name for name, (kind, _, _) in FORMATS.items() if isinstance(net, kind))
     tensors, metadata = FORMATS[name][1](net)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.partial")
     tensors = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
+    return tensors, {"format": name, **metadata}
+
+
+def write(target: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all whatever stops it: a new one is moved over an old one."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(to_bytes(tensors, {"format": name, **metadata}))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def load(path: str | os.PathLike[str], backend: str | None = None, kind: Any = Net) -> Any:

@@ -328,7 +328,7 @@ class Net(Given, Generic[P]):
         """Minibatch gradient descent; a `History` of the losses. See `deltaprop.training.fit`.
 
         Options: epochs, batch_size, learning_rate, optimizer, sample_weight, validation,
-        patience, tolerance, callbacks, seed, progress.
+        patience, tolerance, callbacks, checkpoint, checkpoint_every, resume, seed, progress.
         """
         from deltaprop.training import fit
 

@@ -35,6 +35,11 @@ class Best:
         if self.weights is not None:
             self._copy(self.epoch > 0, self.weights, parameters)
 
+    @property
+    def number(self) -> Any:
+        """The best epoch, an int, or those of members."""
+        return self.epoch if self.epoch.ndim else int(self.epoch)
+
     def waited(self, epoch: int) -> int:
         """How many epochs no member has improved for."""
         return epoch - int(self.epoch.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from deltaprop.optimizers import RATE, Optimizer
 from deltaprop.scalar import DTYPES
 from deltaprop.steps import optimizer_for
 from deltaprop.training.best import Best
+from deltaprop.training.checkpoints import Checkpoints, run_of
 from deltaprop.training.history import History
 from deltaprop.training.run import Callback, Run
 from deltaprop.training.samples import Samples, split
@@ -35,6 +37,9 @@ def fit(
     patience: int | None = None,
     tolerance: float = 0.0,
     callbacks: Sequence[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 1,
+    resume: bool = False,
     seed: int | None = 0,
     progress: bool | None = None,
 ) -> History:
@@ -69,6 +74,20 @@ def fit(
     callbacks
         Functions (net, history), called after every epoch; the training ends after one in which
         any of them returns True.
+    checkpoint
+        A folder for a checkpoint of this training: all that it needs to go on, in
+        "checkpoint.safetensors", written before the first epoch, then after every one, over the
+        one before, whole or not at all. The folder is made if it is not there. One with the
+        checkpoint of an earlier training is refused, unless it is to go on.
+    checkpoint_every
+        Epochs from one checkpoint to the next; the last epoch always has one.
+    resume
+        Goes on from the checkpoint, and ends bit for bit as if it had never stopped, on any exact
+        backend; where there is none yet the training begins, so that the same call is right
+        after a crash. The net's parameters are replaced. Net, data and options have to be those
+        of the checkpoint, but for `epochs`, which may be more, `callbacks`, `checkpoint_every`
+        and `progress`. A training that ended has its results back; if a callback ended it, the
+        callbacks are asked again first.
     seed
         Of the order of samples, drawn anew for each epoch by PCG64 on the host, so that a seed
         gives the same run on every backend. None keeps them in order. The members of an
@@ -77,7 +96,9 @@ def fit(
         True shows a bar with losses and the time that is left, False none; None shows one in a
         terminal. Of an ensemble it has the mean of the losses.
 
-    Bad arguments raise before the net changes.
+    Bad arguments raise before the net changes: so do FileExistsError for the checkpoint of an
+    earlier training, OSError for a folder that cannot be written, and `CheckpointError` for a
+    damaged checkpoint, or one of another training.
     """
     epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
     optimizer, learning_rate = optimizer_for(optimizer, learning_rate)
@@ -85,12 +106,15 @@ def fit(
     patience = None if patience is None else check_count("patience", patience)
     tolerance = check_rate("tolerance", tolerance, DTYPES["float64"])
     callbacks = _checked_callbacks(callbacks)
+    every = check_count("checkpoint_every", checkpoint_every)
+    _check_checkpoint(checkpoint, resume)
     random = None
     if seed is not None:
         random = np.random.Generator(np.random.PCG64(check_count("seed", seed, 0)))
     X, chosen, batch = net._given(X, Y, loss, sample_weight)
     with net.kernels.arrays.here:
-        samples, held = split(Samples(X, batch), validation, net, chosen, random)
+        given = Samples(X, batch)
+        samples, held = split(given, validation, net, chosen, random)
         kept = None if patience is None or held is None else net.parameters.copy()
         run = Run(
             net=net,
@@ -106,9 +130,15 @@ def fit(
             random=random,
             best=Best(net._losses, tolerance, kept),
         )
+        checkpoints = None
+        if checkpoint is not None:
+            checkpoints = Checkpoints(checkpoint, every, run_of(run, given, validation, seed))
+            checkpoints.begin(run, resume)
         with _bar(run, progress) as bar:
             while run.history.stopped is None:
                 run.next_epoch()
+                if checkpoints:
+                    checkpoints.after_epoch(run)
                 _show(bar, run.history)
         run.best.restore(net.parameters)
     return run.history
@@ -121,6 +151,15 @@ def _checked_callbacks(callbacks: Any) -> Sequence[Callback]:
         if not callable(callback):
             raise TypeError(f"callbacks[{i}] must be a function (net, history), got {callback!r}")
     return callbacks
+
+
+def _check_checkpoint(checkpoint: Any, resume: Any) -> None:
+    if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
+        raise TypeError(f"checkpoint must be a folder, got {checkpoint!r}")
+    if not isinstance(resume, (bool, np.bool_)):
+        raise TypeError(f"resume must be True or False, got {resume!r}")
+    if resume and checkpoint is None:
+        raise ValueError("resume=True goes on from a checkpoint: name its folder, checkpoint=...")
 
 
 def _bar(run: Run, progress: bool | None) -> Any:

@@ -56,17 +56,23 @@ class Run:
             history.validation_loss.append(double(E))
             watched = history.validation_loss
         self.best.see(self.epoch, watched[-1], self.net.parameters)
-        epoch = self.best.epoch
-        history.best_epoch = epoch if epoch.ndim else int(epoch)
-        if any([callback(self.net, history) for callback in self.callbacks]):  # all are called
-            history.stopped = "callback"
-        else:
-            self.look()
+        history.best_epoch = self.best.number
+        self._look(self._asked())
 
-    def look(self) -> None:
-        """Whether this was the last epoch."""
-        self.history.stopped = None
-        if self.patience is not None and self.best.waited(self.epoch) >= self.patience:
+    def go_on(self, stopped: str | None) -> None:
+        """From where a run was that stopped so: callbacks that ended it are asked once more."""
+        self.history.best_epoch = self.best.number
+        self._look(stopped == "callback" and self._asked())
+
+    def _asked(self) -> bool:
+        """Whether any callback ends the training; all are called."""
+        return any([callback(self.net, self.history) for callback in self.callbacks])
+
+    def _look(self, ended: bool) -> None:
+        """Whether this was the last epoch, and why."""
+        if ended:
+            self.history.stopped = "callback"
+        elif self.patience is not None and self.best.waited(self.epoch) >= self.patience:
             self.history.stopped = "patience"
         elif self.epoch >= self.epochs:
             self.history.stopped = "epochs"
