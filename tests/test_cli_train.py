@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import deltaprop as dp
-from commands import well, write_flowers, write_houses
+from commands import refused, well, write_flowers, write_houses
 from conftest import assert_same_bits
-from deltaprop.data import digits
+from deltaprop.data import digits, read
 
 SHORT = ("--epochs", 1, "--backend", "numpy")
 
@@ -85,6 +85,59 @@ def test_training_that_diverges_says_so() -> None:
     assert "test loss nan" in out
     assert "training diverged: scale the columns of X" in out
     assert matplotlib.image.imread("loss.png", format="png").size
+
+
+def test_patience_brings_the_best_weights() -> None:
+    options = ("--learning-rate", 4, "--validation", 0.25, "--patience", 3, "--backend", "cpu")
+    out = well("train", "--epochs", 60, *options)
+    (epochs,) = map(int, re.findall(r"^(\d+) epochs in", out, re.MULTILINE))
+    (best,) = map(int, re.findall(r"the weights are those of epoch (\d+)$", out, re.MULTILINE))
+    assert best == epochs - 3
+    net, (training, _) = dp.MLP([64, 32, 10], output="softmax", backend="cpu"), digits().split()
+    net.fit(training.X, training.Y, epochs=best, learning_rate=4.0, validation=0.25)
+    assert_same_bits(saved(out).parameters, net.parameters)
+
+
+def test_a_training_goes_on() -> None:
+    """What was stopped after two epochs, and what never was."""
+    options = ("--backend", "cpu", "--optimizer", "adam", "--clip-norm", 1)
+    for epochs in (2, 4):
+        told = well("train", *options, "--epochs", epochs, "--checkpoint", "run", "--resume")
+    assert "4 epochs in" in told
+    plain = well("train", *options, "--epochs", 4)
+    assert_same_bits(saved(told).parameters, saved(plain).parameters)
+    again = ("train", *options, "--epochs", 4, "--checkpoint", "run")
+    refused(*again, words=["earlier training", "resume"])
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "one-cycle"])
+def test_a_schedule_takes_all_the_steps(name: str) -> None:
+    """32 samples for training, 24 of them without those for validation; 3 batches, 2 epochs."""
+    options = ("--schedule", name, "--learning-rate", 0.3, "--validation", 0.25)
+    out = well("train", write_flowers(), *options, "--epochs", 2, "--batch-size", 8)
+    kinds = {"linear": "PolynomialDecay", "cosine": "CosineDecay", "one-cycle": "OneCycle"}
+    schedule = getattr(dp.schedules, kinds[name])(0.3, 6)
+    training, _ = read("flowers.csv").split()
+    net = dp.MLP([2, 32, 2], output="softmax")
+    rates = {"learning_rate": schedule, "validation": 0.25}
+    net.fit(training.X, training.Y, epochs=2, batch_size=8, **rates)
+    assert_same_bits(saved(out).parameters, net.parameters)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--patience", 3), "--patience goes with --validation"),
+        (("--resume",), "--resume goes with --checkpoint"),
+        (("--optimizer", "adamax"), "adamax"),
+        (("--schedule", "cosines"), "cosines"),
+        (("--validation", 2), "fraction"),
+        (("--clip-norm", -1), "clip_norm must be"),
+    ],
+)
+def test_options_that_make_no_sense(options: tuple, words: str) -> None:
+    refused("train", *SHORT, *options, words=[words])
+    assert list(Path().iterdir()) == []
 
 
 def test_train_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,22 @@ def test_the_best_weights(cupy: StrictCupy, kind: str, ensemble: int | None) -> 
     assert np.array_equal(got.best_epoch, wanted.best_epoch)
     assert np.min(got.best_epoch) < len(got.loss), "not a test: the last weights are the best"
     assert_same_bits(to_numpy(there.parameters), net.parameters)
+
+
+def test_checkpoints(cupy: StrictCupy, tmp_path: Path) -> None:
+    """Begun on the GPU, ended on it: what it remembers is there again."""
+    X, Y = sample((20, 2), "float32"), sample((20, 3), "float32")
+    options = {"batch_size": 8, "optimizer": dp.Adam(0.1), "validation": 0.25, "patience": 4}
+    net = dp.MLP([2, 5, 3], "tanh", backend="reference")
+    wanted = net.fit(X, Y, epochs=4, **options)
+    for epochs in (2, 4):
+        there = dp.MLP([2, 5, 3], "tanh", backend="cuda")
+        got = there.fit(X, Y, epochs=epochs, checkpoint=tmp_path, resume=True, **options)
+    assert np.array_equal(got.validation_loss, wanted.validation_loss)
+    assert all(isinstance(x, DeviceArray) for x in there._state.arrays)
+    assert_same_bits(to_numpy(there.parameters), net.parameters)
+    for x, y in zip(there._state.arrays, net._state.arrays):
+        assert_same_bits(to_numpy(x), y)
 
 
 def test_labels(cupy: StrictCupy) -> None:

@@ -46,7 +46,8 @@ diagnosis digests ahead ops plot.layout plot.drawing plot data bench roofline re
 ceilings.clock ceilings.limits ceilings.calls ceilings.figures ceilings
 peers.case peers.by_hand peers.by_torch peers.by_jax peers.scikit peers.rivals peers.answers
 peers.rounds peers.machine peers.peak peers.allowance peers.figures peers.picture peers
-__init__ cli_options cli_samples cli_explain cli_plot cli_warmup cli_kernels cli_bench cli
+__init__ cli_options cli_samples cli_explain cli_plot cli_train cli_warmup cli_kernels cli_bench
+cli
 """
 ORDER = IN_ORDER.split()
 
