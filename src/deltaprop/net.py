@@ -366,7 +366,10 @@ class Net(Given, Generic[P]):
         return explain(self, weight, X, Y, loss, sample_weight, max_paths)
 
     def save(self, path: Any) -> None:
-        """Writes the net to a safetensors file, which `deltaprop.load` reads."""
+        """Writes the net to a safetensors file, which `deltaprop.load` reads.
+
+        What an optimizer remembers is not in it: a checkpoint of `fit` has that.
+        """
         from deltaprop.files import save
 
         save(self, path)
