@@ -86,7 +86,7 @@ def trained(optimizer: Any, eta: float, w: np.ndarray, gradients: Sequence[np.nd
     h = {
         key: x if isinstance(x, bool) else mpf(x)
         for key, x in optimizer.__dict__.items()
-        if key != "learning_rate"
+        if key not in ("learning_rate", "clip_norm")
     }
     eta, decay = mpf(eta), h["weight_decay"]
     root = np.vectorize(mpmath.sqrt, otypes=[object])
