@@ -25,7 +25,7 @@ from deltaprop.graph import Graph
 from deltaprop.losses import LOSSES, Loss
 from deltaprop.mlp import MLP
 from deltaprop.net import Net
-from deltaprop.optimizers import OPTIMIZERS
+from deltaprop.optimizers import OPTIMIZERS, SGD
 from deltaprop.scalar import DTYPES
 
 SAMPLES = 3
@@ -143,11 +143,12 @@ def _wide(dtype: np.dtype[Any]) -> None:
 
 
 def _optimizers(dtype: np.dtype[Any]) -> None:
-    """A step of each, as it is without options."""
+    """A step of each, as it is without options, and one that is clipped."""
     net, x = MLP([1, 1], dtype=dtype, backend="numba"), np.zeros((1, 1), dtype)
     kind: Any
     for kind in OPTIMIZERS.values():
         net.train_step(x, x, optimizer=kind())
+    net.train_step(x, x + 1, optimizer=SGD(clip_norm=1e-3))
 
 
 def _everything(make: Callable[..., Net[Any]], g: Activation, dtype: Any, bias: bool) -> None:

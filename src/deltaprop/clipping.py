@@ -1,7 +1,7 @@
 """Gradient clipping: g <- (c / |g|) g where the norm |g| of the whole gradient is above c.
 
-|g|^2 = g^T g is the gradient of a weight whose delta and input are g itself, a sum over samples in
-the order of the specification, so that it has the same bits on every exact backend.
+|g|^2 is a sum of squares by the kernels of a backend, in an order that the specification gives, so
+that it has the same bits on every exact backend.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from math import inf, isfinite, sqrt
 import numpy as np
 
 from deltaprop.contract import Array, Kernels
+from deltaprop.scalar import Real
 
+COLUMNS = 64
 SMALLER = {np.dtype("float32"): 2.0**-96, np.dtype("float64"): 2.0**-600}
 """The squares of numbers so scaled do not overflow, nor does the sum of as many as there may be."""
 
@@ -33,6 +35,18 @@ def clip(k: Kernels, gradient: Array, limit: float) -> None:
 
 
 def _norm(k: Kernels, g: Array) -> float:
-    """|g|: the square root in float64 of the sum in g's dtype."""
-    column = g.reshape(-1, 1)
-    return sqrt(k.arrays.to_numpy(k.weight_gradient(column, column, None)).item())
+    """|g|: the square root in float64 of the sum in g's dtype.
+
+    Of the squares as rows of 64, columns are summed first; then these sums and what is left over.
+    """
+    squares = k.apply(_square, g)
+    whole = len(g) - len(g) % COLUMNS
+    if whole:
+        sums = k.bias_gradient(squares[:whole].reshape(-1, COLUMNS), None)
+        left, squares = squares[whole:], k.arrays.empty((COLUMNS + len(g) - whole,), g.dtype)
+        squares[:COLUMNS], squares[COLUMNS:] = sums, left
+    return sqrt(k.arrays.to_numpy(k.bias_gradient(squares.reshape(-1, 1), None)).item())
+
+
+def _square(x: Real) -> Real:
+    return x * x
