@@ -69,9 +69,10 @@ def as_input(
     `shape` gives each dimension as a number, or as a name for one that may have any size but 0.
     Raises TypeError for the wrong kind or dtype, ValueError for the wrong shape.
     """
+    if type(x) is not np.ndarray:
+        x = native_to(k, name, x)
     if type(x) is np.ndarray and x.dtype is dtype and x.flags.carray and _fits(x.shape, shape):
         return k.arrays.asarray(x)
-    x = native_to(k, name, x)
     if not lossless(x.dtype, dtype):
         raise TypeError(
             f"{name} has dtype {x.dtype}, which {dtype} cannot hold without loss; "
