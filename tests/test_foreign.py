@@ -13,7 +13,7 @@ import pytest
 import deltaprop as dp
 from conftest import assert_same_bits, sample
 from foreign import Tensor
-from foreign_nets import NETS, M, addresses, assert_like, batch_of, graph, layers, tensors
+from foreign_nets import NETS, M, addresses, assert_like, batch_of, graph, layers, members, tensors
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -89,6 +89,20 @@ def test_labels() -> None:
     both = np.stack([labels, labels[::-1]])
     wanted = each.value_and_grad(np.stack([X, X]), both)[1].flat
     assert_like(each.value_and_grad(*tensors(np.stack([X, X]), both))[1].flat, wanted)
+
+
+def test_rates_of_members_and_edges_of_a_graph() -> None:
+    net, same, rates = members(), members(), np.array([0.5, 0.25])
+    X, Y, _ = batch_of(net)
+    net.train_step(X, Y, learning_rate=Tensor(rates))
+    same.train_step(X, Y, learning_rate=rates)
+    assert_same_bits(net.parameters, same.parameters)
+    edges = np.array([0, 1, 0]), np.array([2, 2, 3]), np.array([0.5, -1.0, 2.0]), np.ones(4)
+    made = [
+        dp.Graph.from_arrays(source, target, weight, inputs=[0, 1], outputs=[2, 3], bias=bias)
+        for source, target, weight, bias in (edges, tensors(*edges))
+    ]
+    assert_same_bits(made[1].parameters, made[0].parameters)
 
 
 def test_kinds_may_differ() -> None:

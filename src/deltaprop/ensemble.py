@@ -12,6 +12,7 @@ from deltaprop import equations
 from deltaprop.arrays import as_input, check_count, check_rate, native_to
 from deltaprop.contract import Array, Kernels
 from deltaprop.equations import Batch, Outputs
+from deltaprop.foreign import to_numpy
 from deltaprop.losses import Loss
 from deltaprop.mlp import MLP
 from deltaprop.optimizers import DESCENT, RATE, Optimizer
@@ -242,6 +243,7 @@ class Ensemble(MLP):
         return super().train_step(X, Y, loss, rate, sample_weight, micro_batch, optimizer)
 
     def _rate(self, learning_rate: Any) -> Any:
+        learning_rate = to_numpy(learning_rate, "learning_rate")
         if not isinstance(learning_rate, (np.ndarray, list, tuple)):
             return super()._rate(learning_rate)
         is_list = not isinstance(learning_rate, np.ndarray)

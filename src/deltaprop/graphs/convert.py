@@ -10,6 +10,7 @@ import numpy as np
 from deltaprop.activations import ACTIVATIONS, Activation, activation_named
 from deltaprop.arrays import check_count
 from deltaprop.errors import GraphError, nearest
+from deltaprop.foreign import to_numpy
 from deltaprop.graph import Graph
 from deltaprop.graphs.blueprint import Blueprint, as_number
 from deltaprop.mlp import MLP
@@ -86,7 +87,7 @@ def from_arrays(
 
 def _integers(name: str, x: Any) -> np.ndarray:
     """(edges,) whole numbers from 0."""
-    x = np.asarray(x)
+    x = np.asarray(to_numpy(x, name))
     if x.ndim != 1 or x.dtype.kind not in "iu" or not x.size:
         raise TypeError(
             f"{name} must be a list of integers, one for each edge, got {x.dtype} {x.shape}"
@@ -110,7 +111,7 @@ def _weights(weight: Any, edges: int) -> np.ndarray | None:
     """(edges,) numbers, or None if they are to be drawn."""
     if weight is None:
         return None
-    weights: np.ndarray = np.asarray(weight)
+    weights: np.ndarray = np.asarray(to_numpy(weight, "weight"))
     if weights.dtype.kind not in "biuf":
         raise TypeError(f"weight must be numbers, got {weights.dtype}")
     if weights.shape != (edges,):
@@ -139,7 +140,7 @@ def _activations(
 def _biases(units: np.ndarray, bias: Any) -> list[float | None]:
     if bias is None:
         return [None] * len(units)
-    values = np.asarray(bias)
+    values = np.asarray(to_numpy(bias, "bias"))
     if values.ndim == 0:
         return [as_number("bias", values.item())] * len(units)
     if values.ndim != 1 or values.dtype.kind not in "biuf" or len(values) <= units.max():
