@@ -64,6 +64,9 @@ def test_the_sweeps_of_layers() -> None:
         assert_like(back.delta[l], wanted_back.delta[l])
     assert_like(back.gradients.flat, wanted_back.gradients.flat)
     assert_like(back.input_gradient, wanted_back.input_gradient)
+    pulled, wanted_pulled = net.pull_back(trace, Y), net.pull_back(wanted, given[1])
+    assert_like(pulled.gradients.flat, wanted_pulled.gradients.flat)
+    assert_like(pulled.input_gradient, wanted_pulled.input_gradient)
 
 
 def test_the_sweeps_of_a_graph() -> None:
@@ -150,6 +153,7 @@ def test_ops(dtype: str) -> None:
         (dp.ops.dense_forward, (a, W, b, "silu")),
         (dp.ops.softmax, (a,)),
         (dp.ops.log_softmax, (a,)),
+        (dp.ops.softmax_delta, (delta, Y)),
         (dp.ops.sample_loss, (delta, Y, "mse")),
         (dp.ops.output_delta, (delta, Y, "mse", "gelu", Y, w)),
         (dp.ops.hidden_delta, (delta, W, a)),

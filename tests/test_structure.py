@@ -42,7 +42,7 @@ training.checkpoints training.loop training check
 explain.paths explain.text explain.latex explain
 diagnosis.rounded diagnosis.given diagnosis.mistakes diagnosis.search diagnosis.verdicts
 diagnosis.unit_sweep diagnosis.unit_mistakes diagnosis.unit_search diagnosis.unit_diagnosis
-diagnosis digests ahead ops plot.layout plot.drawing plot data bench roofline results
+diagnosis digests ahead ops jax plot.layout plot.drawing plot data bench roofline results
 ceilings.clock ceilings.limits ceilings.calls ceilings.figures ceilings
 peers.case peers.by_hand peers.by_torch peers.by_jax peers.scikit peers.rivals peers.answers
 peers.rounds peers.machine peers.peak peers.allowance peers.figures peers.picture peers

@@ -85,13 +85,6 @@ class Ensemble(MLP):
         super()._place(flat, k)
         self._members = [self._view(row) for row in self.parameters]
 
-    def _view(self, row: Array) -> MLP:
-        """The net whose parameters are that row."""
-        net = MLP.__new__(MLP)
-        net.__dict__.update(self.__dict__, ensemble=None, _numbers=Parameters(row, self.shapes))
-        net.__dict__.pop("_members", None)  # of an earlier buffer
-        return net
-
     def __getstate__(self) -> dict[str, Any]:
         """All that the ensemble is, as of `MLP`."""
         state = super().__getstate__()

@@ -173,6 +173,13 @@ class MLP(Net[Parameters]):
         flat = np.array(state["_numbers"], self.dtype)
         self._place(flat, load_backend(state["_kernels"], self._work()))
 
+    def _view(self, flat: Array) -> MLP:
+        """One net of this form whose parameters are `flat` (P,)."""
+        net = MLP.__new__(MLP)
+        net.__dict__.update(self.__dict__, ensemble=None, _numbers=Parameters(flat, self.shapes))
+        net.__dict__.pop("_members", None)  # of an earlier buffer
+        return net
+
     def to_graph(self) -> Any:
         """The same net as a `Graph` of units; all results have the same bits.
 
