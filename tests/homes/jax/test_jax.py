@@ -131,6 +131,21 @@ def test_training_with_an_update_by_hand() -> None:
     same_bits(dpj.params_of(other), other._parameters)
 
 
+def test_in_a_scan_and_checkpointed() -> None:
+    """A training of ten steps in one compiled call, each gradient from a checkpoint."""
+    net = net_of("float32")
+    X, Y = jnp.asarray(sample((M, 4), "float32")), np.tanh(sample((M, 3), "float32", 1))
+    step_of = jax.value_and_grad(half_mse(jax.checkpoint(dpj.mlp(net)), Y))
+
+    def step(params: Any, _: Any) -> Any:
+        E, gradients = step_of(params, X)
+        return jax.tree.map(lambda w, g: w - 0.1 * g, params, gradients), E
+
+    train = jax.jit(lambda params: jax.lax.scan(step, params, length=10))
+    wanted = [net.train_step(X, Y, "half_mse", 0.1) for _ in range(10)]
+    assert np.allclose(train(dpj.params_of(net_of("float32")))[1], wanted, rtol=1e-4)
+
+
 def test_parameters_are_copied() -> None:
     net = net_of("float32")
     params = dpj.params_of(net)
