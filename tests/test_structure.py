@@ -35,7 +35,10 @@ backends.loops.outputs backends.loops.team backends.loops.layers backends.loops.
 backends.loops.sweeps backends.loops.kernels
 backends.loops.edges
 backends.grids backends.launches backends.narrow backends.cuda backends.replays backends definition
-parameters parts given bounds net mlp ensemble graphs graphs.topology graphs.blueprint
+chain parameters parts given bounds net mlp ensemble
+torch.tensors torch.sweeps torch.operators torch.transforms torch.calls torch.units
+torch.modules torch
+graphs graphs.topology graphs.blueprint
 graphs.unit_arrays graphs.exchange graph graphs.convert graphs.genomes files
 training.history training.best training.samples training.run
 training.checkpoints training.loop training check

@@ -99,6 +99,15 @@ _ALL = (
 )
 LOSSES = {loss.name: loss for loss in _ALL}
 
+PRODUCT = Loss(
+    "product",
+    (lambda a, y: a, lambda a, y: y),
+    lambda a, y: y,
+    lambda m, n: 1.0,
+    lambda m, n: 1.0,
+)
+"""E = sum of y a, whose dE/da is y: a whole sweep pulls any y back. Not for training."""
+
 
 def loss_named(name: str | Loss) -> Loss:
     """The loss of that name; one given as a value is passed through."""
