@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -46,6 +47,14 @@ def activations_as_shipped() -> Iterator[None]:
     yield
     dp.ACTIVATIONS.clear()
     dp.ACTIVATIONS.update(shipped)
+
+
+@pytest.fixture(autouse=True)
+def figures_are_closed() -> Iterator[None]:
+    """What a test draws ends with it."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture
