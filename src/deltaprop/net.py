@@ -277,7 +277,8 @@ class Net(Given, Generic[P]):
 
     def _next_step(self, optimizer: Optimizer | None, learning_rate: Any) -> Step:
         """Down the gradient at that rate, or of the optimizer from where it is: all checked."""
-        optimizer, learning_rate = optimizer_for(optimizer, learning_rate)
+        if type(learning_rate) is not float:  # else there is no schedule to look for
+            optimizer, learning_rate = optimizer_for(optimizer, learning_rate)
         if optimizer is None:
             rate: Step = self._rate(learning_rate)
             return rate
