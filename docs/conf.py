@@ -1,0 +1,54 @@
+"""How Sphinx makes the documentation: sphinx-build -W docs OUT."""
+
+from typing import Any
+
+import deltaprop
+
+project = "deltaprop"
+author = copyright = "The deltaprop authors"
+release = deltaprop.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_click",
+]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+smartquotes = False  # --option stays what it is
+default_role = "code"  # as docstrings and Markdown have it
+autodoc_typehints = "none"  # docstrings say shapes and dtypes, which types do not
+autodoc_class_signature = "mixed"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_mock_imports = ["torch", "jax", "sklearn", "onnx"]
+napoleon_numpy_docstring = True
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"deltaprop {release}"
+html_show_sourcelink = False
+html_static_path = ["static"]
+html_css_files = ["style.css"]
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+
+def setup(app: Any) -> None:
+    """What Sphinx calls."""
+    app.connect("autodoc-process-docstring", escape_bars)
+
+
+def escape_bars(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """|x| is an absolute value here, not a substitution."""
+    lines[:] = [line.replace("|", "\\|") for line in lines]
