@@ -19,7 +19,7 @@ from deltaprop.losses import Loss
 from deltaprop.net import TYPICAL_BATCH, Net
 from deltaprop.optimizers import Optimizer
 from deltaprop.parameters import Parameters, glorot, layer_shapes, total
-from deltaprop.steps import OptimizerStep, Step
+from deltaprop.steps import Step, rate_of
 
 T = TypeVar("T")
 
@@ -302,8 +302,11 @@ class MLP(Net[Parameters]):
         return error, gradients.flat
 
     def _step(self, X: Array, batch: Batch, loss: Loss, step: Step, part: int | None) -> Array:
-        if self._sweeps and part is None and not isinstance(step, OptimizerStep):
-            return self._sweeps.step(self.parameters, X, batch, loss, step)
+        rate = rate_of(step)
+        if self._sweeps and part is None and rate is not None:
+            error = self._sweeps.step(self.parameters, X, batch, loss, rate)
+            self._take(step, None)
+            return error
         return super()._step(X, batch, loss, step, part)
 
     def _steps(

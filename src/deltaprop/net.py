@@ -19,7 +19,15 @@ from deltaprop.optimizers import DESCENT, RATE, Optimizer
 from deltaprop.parameters import Flat
 from deltaprop.parts import Part, Sweep, in_parts, outputs_in_parts, part_for
 from deltaprop.schedules import Rate
-from deltaprop.steps import OptimizerStep, State, Step, constants_of, next_state, optimizer_for
+from deltaprop.steps import (
+    OptimizerStep,
+    State,
+    Step,
+    constants_of,
+    next_state,
+    optimizer_for,
+    rate_of,
+)
 
 TYPICAL_BATCH = 1024
 
@@ -254,11 +262,9 @@ class Net(Given, Generic[P]):
         E: float
         step = self._next_step(optimizer, learning_rate)
         if sample_weight is None and micro_batch is None and (plan := self._ready(X, Y, loss)):
-            if not isinstance(step, OptimizerStep):
-                E = plan.value(self.parameters, X, Y, None, step)
-                return E
-            gradient = np.empty_like(self.parameters)
-            E = plan.value(self.parameters, X, Y, gradient)
+            rate = rate_of(step)
+            gradient = np.empty_like(self.parameters) if rate is None else None
+            E = plan.value(self.parameters, X, Y, gradient, rate)
             self._take(step, gradient)
             return E
         with self.kernels.arrays.here:
@@ -286,10 +292,11 @@ class Net(Given, Generic[P]):
         rates = self._rate(optimizer.rates(state.steps))
         return OptimizerStep(state, optimizer, constants_of(state, optimizer, rates))
 
-    def _take(self, step: Step, gradient: Array) -> None:
+    def _take(self, step: Step, gradient: Array | None) -> None:
+        """The step with that gradient; None where the sweep has changed the parameters."""
         if isinstance(step, OptimizerStep):
             self._state = step.take(gradient)
-        else:
+        elif gradient is not None:
             self._descend(gradient, step)
 
     def _ready(self, X: Array, Y: Array, loss: str | Loss | None) -> Any:

@@ -30,8 +30,17 @@ class OptimizerStep(NamedTuple):
     constants: list[tuple[float, ...]]
     """For all parameters, or for each row of them."""
 
-    def take(self, gradient: Array) -> State:
-        """Takes the step with this gradient, which may be clipped in place. Returns the state."""
+    def take(self, gradient: Array | None) -> State:
+        """The state after the step with this gradient, which may be clipped in place.
+
+        None where the parameters have changed already.
+        """
+        if gradient is not None:
+            self._update(gradient)
+        self.state.optimizer, self.state.steps = self.optimizer, self.state.steps + 1
+        return self.state
+
+    def _update(self, gradient: Array) -> None:
         state, rows = self.state, len(self.constants)
         if self.optimizer.clip_norm is not None:
             clip(state.kernels, gradient, self.optimizer.clip_norm)
@@ -39,12 +48,20 @@ class OptimizerStep(NamedTuple):
         for row, c in enumerate(self.constants):
             w, g, *states = (x[row] for x in parts)
             state.kernels.update(w, g, states, self.optimizer.rules, c)
-        state.optimizer, state.steps = self.optimizer, state.steps + 1
-        return state
 
 
 Step = float | list[float] | OptimizerStep
 """eta of a step down the gradient, for all members or for each, or a step of an optimizer."""
+
+
+def rate_of(step: Step) -> float | list[float] | None:
+    """eta of a step down the gradient, which a sweep may take itself; None for other steps."""
+    if not isinstance(step, OptimizerStep):
+        return step
+    if type(step.optimizer) is not SGD or step.optimizer.weight_decay or step.optimizer.clip_norm:
+        return None
+    rates = [constants[0] for constants in step.constants]
+    return rates if len(rates) > 1 else rates[0]
 
 
 def optimizer_for(optimizer: Any, learning_rate: Any) -> tuple[Any, Any]:
