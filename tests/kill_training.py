@@ -29,7 +29,7 @@ import deltaprop as dp
 from deltaprop.schedules import CosineDecay, Warmup
 
 KILLS = 100
-M, EPOCHS = 40, 8
+M, EPOCHS = 40, 5
 random_numbers = np.random.default_rng(0)
 X, Y = (random_numbers.standard_normal((M, 2)).astype("float32") for _ in range(2))
 
@@ -46,11 +46,11 @@ def graph() -> dp.Graph:
 TRAININGS: list[tuple[Callable[[], Any], dict[str, Any]]] = [
     (
         lambda: dp.MLP([2, 5, 2], backend="numba"),
-        {"optimizer": dp.Adam(CosineDecay(0.1, 32), clip_norm=0.3), "validation": 0.2},
+        {"optimizer": dp.Adam(CosineDecay(0.1, 10), clip_norm=0.3), "validation": 0.2},
     ),
     (
         lambda: dp.MLP([2, 5, 2], backend="numba", ensemble=3),
-        {"optimizer": dp.Momentum(Warmup(0.3, 9)), "validation": 0.25, "patience": 2},
+        {"optimizer": dp.Momentum(Warmup(0.3, 5)), "validation": 0.25, "patience": 2},
     ),
     (graph, {"learning_rate": 0.3, "validation": (X[:9], Y[:9]), "checkpoint_every": 2}),
 ]
@@ -61,7 +61,14 @@ def train(number: int, folder: Path) -> str:
     make, options = TRAININGS[number]
     net = make()
     history = net.fit(
-        X, Y, epochs=EPOCHS, batch_size=8, checkpoint=folder, resume=True, progress=False, **options
+        X,
+        Y,
+        epochs=EPOCHS,
+        batch_size=16,
+        checkpoint=folder,
+        resume=True,
+        progress=False,
+        **options,
     )
     state = [] if net._state is None else [net._state.steps, *map(dp.digest, net._state.arrays)]
     series = [np.array(x).tolist() for x in (history.loss, history.validation_loss)]

@@ -139,6 +139,14 @@ def test_every_so_many_epochs(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
+def test_the_bar_goes_on_too(tmp_path, capsys):
+    for epochs in (2, 5):
+        fit(NETS["layers"]("numba"), tmp_path, epochs, progress=True)
+    shown = capsys.readouterr().err
+    assert "0/2" in shown and "2/5" in shown and "5/5" in shown
+    assert "0/5" not in shown
+
+
 # ------------------------------------------------------------------------- what has ended
 
 

@@ -74,7 +74,7 @@ def clipped(g: np.ndarray, limit: float, k: Any) -> np.ndarray:
     return np.array(k.arrays.to_numpy(there))
 
 
-@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 129, 300, 4225, 8200])
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 300, 4225])
 def test_the_rule(exact, dtype, count):
     """One rounded norm in float64, one quotient, one rounded product."""
     g, k = sample(count, dtype, seed=count), load(exact)
@@ -126,7 +126,7 @@ def test_zeros_stay(backend):
 
 # -------------------------------------------------------------------------------- in training
 
-OPTIMIZERS = [dp.SGD, dp.Momentum, dp.RMSProp, dp.Adam, dp.AdamW]
+OPTIMIZERS = [dp.SGD, dp.RMSProp, dp.AdamW]
 
 
 @every_net
