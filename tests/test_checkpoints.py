@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,24 @@ EVERY = [("numba", how) for how in OPTIONS] + [(n, "adam") for n in HERE if n !=
 
 def numbers(net: Any) -> np.ndarray:
     return np.array(to_numpy(net.parameters))
+
+
+@pytest.fixture(autouse=True)
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is flushed to the disk and moved, in turn; nobody waits for the disk here."""
+    seen: list[Any] = []
+    real = os.replace
+
+    def fsync(descriptor: int) -> None:
+        seen.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+
+    def replace(source: Path, target: Path) -> None:
+        seen.append(target.name)
+        real(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    return seen
 
 
 def fit(net: Any, folder: Path | None, epochs: int = 6, **options: Any) -> dp.History:
@@ -145,6 +164,12 @@ def test_the_bar_goes_on_too(tmp_path, capsys):
     shown = capsys.readouterr().err
     assert "0/2" in shown and "2/5" in shown and "5/5" in shown
     assert "0/5" not in shown
+
+
+def test_what_is_written_is_on_the_disk_before_it_counts(tmp_path, calls):
+    """The file is flushed, moved, then its folder is: each time."""
+    fit(NETS["layers"]("numba"), tmp_path, 2)
+    assert calls == [False, FILE, True] * 3
 
 
 # ------------------------------------------------------------------------- what has ended

@@ -5,6 +5,7 @@ Nothing in a file is ever executed. What does not fit is a `ModelFileError`.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -248,11 +249,19 @@ def write(target: Path, content: bytes) -> None:
     finally:
         partial.unlink(missing_ok=True)
     if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _flush(target.parent)
+
+
+def _flush(folder: Path) -> None:
+    """What was moved in the folder is on the disk, where its file system can say so."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(opened)
 
 
 def load(path: str | os.PathLike[str], backend: str | None = None, kind: Any = Net) -> Any:
