@@ -18,7 +18,7 @@ def run(names: str, backend: str, X: Tensor, parameters: Given) -> Tensor:
     if torch.compiler.is_compiling() or not _are_plain([X, *parameters]):
         return _by_operator(names, backend, X, parameters)
     chain, differentiated = chain_of(names, backend), torch.is_grad_enabled()
-    whole = whole_of(chain, X, parameters)
+    whole = whole_of(names, backend, X, parameters)
     if whole and not (differentiated and (X.requires_grad or chain.ends_rowwise)):
         return OneCall.apply(whole, X, *parameters)
     if differentiated:

@@ -67,8 +67,10 @@ class MLP(nn.Sequential):  # type: ignore[misc]
         _check_sizes(input, parameters[::2])
         if input.numel() == 0:
             return super().forward(input)
-        rows = input.reshape(-1, W.shape[1])
-        a = run("\n".join(names), backend_for(W.device, self.backend), rows, parameters)
+        what = "\n".join(names), backend_for(W.device, self.backend)
+        if input.ndim == 2:
+            return run(*what, input, parameters)
+        a = run(*what, input.reshape(-1, W.shape[1]), parameters)
         return a.reshape(*input.shape[:-1], a.shape[1])
 
 

@@ -49,7 +49,7 @@ def forward(
     chain, given = chain_of(names, backend), _each(parameters, biased)
     if keep:
         return on_arrays(Chain.trace, chain, X, given)
-    whole = whole_of(chain, X, given)
+    whole = whole_of(names, backend, X, given)
     if whole is None:
         return on_arrays(outputs, chain, X, given)
     with on_stream(X.device):
@@ -85,7 +85,7 @@ def backward(
     """The gradients of X and the parameters that are wanted; `seen` may be empty."""
     chain, given = chain_of(names, backend), _each(parameters, biased)
     of_X, *of_parameters = wanted
-    whole = None if seen or of_X or chain.ends_rowwise else whole_of(chain, X, given)
+    whole = None if seen or of_X or chain.ends_rowwise else whole_of(names, backend, X, given)
     if whole is None:
         seen = seen or on_arrays(Chain.trace, chain, X, given)
         flags = iter(of_parameters)

@@ -25,14 +25,18 @@ def chain_of(names: str, backend: str) -> Chain:
     return Chain(tuple(map(activation_named, names.split("\n"))), backend)
 
 
-def whole_of(chain: Chain, X: Tensor, parameters: Given) -> Whole | None:
+def whole_of(names: str, backend: str, X: Tensor, parameters: Given) -> Whole | None:
     """Its whole sweeps for tensors of these shapes, if there are any."""
     sizes = X.shape[1], *(W.shape[0] for W in parameters[::2])  # type: ignore[union-attr]
     biases = {b is None for b in parameters[1::2]}
-    return None if len(biases) > 1 else _whole(chain, sizes, False in biases, DTYPES[X.dtype])
+    return None if len(biases) > 1 else _whole(names, backend, sizes, False in biases, X.dtype)
 
 
-_whole = lru_cache(64)(Chain.whole)
+@lru_cache(64)
+def _whole(
+    names: str, backend: str, sizes: tuple[int, ...], bias: bool, dtype: torch.dtype
+) -> Whole | None:
+    return chain_of(names, backend).whole(sizes, bias, DTYPES[dtype])
 
 
 def outputs(chain: Chain, X: Array, parameters: Sequence[Array | None]) -> list[Array]:
