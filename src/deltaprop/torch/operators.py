@@ -2,12 +2,6 @@
 
 An operator costs ten times as much to call as an autograd function.
 
-    deltaprop::forward(X, parameters[], biased[], names, backend, keep) -> [a^L], and what was seen
-    deltaprop::backward(upstream, X, parameters[], seen[], biased[], names, backend, wanted[])
-        -> gradients
-    deltaprop::activate(z, name, backend) -> a
-    deltaprop::slope(upstream, s, name, backend) -> upstream * g'
-
 Parameters are W and b of each layer in turn, b of those that are `biased`; `names` are those of
 the activations, in lines. What an operator returns lies apart from all else, so nothing is a view.
 """
@@ -28,8 +22,9 @@ from deltaprop.torch.tensors import array_of, on_arrays, on_stream, tensor_of
 ONCE = "deltaprop.torch has first derivatives only: its backward sweep cannot be differentiated"
 
 
-def _operator(name: str) -> Callable[..., Any]:
-    made: Callable[..., Any] = torch.library.custom_op(f"deltaprop::{name}", mutates_args=())
+def _operator(name: str, schema: str) -> Callable[..., Any]:
+    made: Callable[..., Any]
+    made = torch.library.custom_op(f"deltaprop::{name}", mutates_args=(), schema=schema)
     return made
 
 
@@ -42,10 +37,14 @@ def _each(parameters: Sequence[Tensor], biased: Sequence[bool]) -> list[Tensor |
 # ------------------------------------------------------------------------------- the sweeps
 
 
-@_operator("forward")
+@_operator(
+    "forward",
+    "(Tensor X, Tensor[] parameters, bool[] biased, str names, str backend, bool keep) -> Tensor[]",
+)
 def forward(
     X: Tensor, parameters: list[Tensor], biased: list[bool], names: str, backend: str, keep: bool
 ) -> list[Tensor]:
+    """[a^L], or with `keep` all of `Chain.trace`."""
     chain, given = chain_of(names, backend), _each(parameters, biased)
     if keep:
         return on_arrays(Chain.trace, chain, X, given)
@@ -71,7 +70,11 @@ def _like_forward(
 forward.register_fake(_like_forward)
 
 
-@_operator("backward")
+@_operator(
+    "backward",
+    "(Tensor upstream, Tensor X, Tensor[] parameters, Tensor[] seen, bool[] biased, str names, "
+    "str backend, bool[] wanted) -> Tensor[]",
+)
 def backward(
     upstream: Tensor,
     X: Tensor,
@@ -138,7 +141,7 @@ forward.register_autograd(_pull_back, setup_context=_save)
 # --------------------------------------------------------------------------- an activation
 
 
-@_operator("activate")
+@_operator("activate", "(Tensor z, str name, str backend) -> Tensor")
 def activate(z: Tensor, name: str, backend: str) -> Tensor:
     (a,) = on_arrays(_value, chain_of(name, backend), z)
     return a
@@ -149,7 +152,7 @@ def _value(chain: Chain, z: Array) -> list[Array]:
     return [chain.kernels.apply(g.value, z.reshape(-1)).reshape(z.shape)]
 
 
-@_operator("slope")
+@_operator("slope", "(Tensor upstream, Tensor s, str name, str backend) -> Tensor")
 def slope(upstream: Tensor, s: Tensor, name: str, backend: str) -> Tensor:
     (delta,) = on_arrays(_delta, chain_of(name, backend), upstream, s)
     return delta
