@@ -19,6 +19,7 @@ PACKAGE = ROOT / "src" / "deltaprop"
 
 # Every module, each after all that it imports.
 IN_ORDER = """
+version
 errors names scalar fma emulation subnormals periodic elementary math derivative formula activations
 losses
 contract foreign arrays schedules targets optimizers clipping steps equations units
@@ -35,11 +36,12 @@ backends.loops.outputs backends.loops.team backends.loops.layers backends.loops.
 backends.loops.sweeps backends.loops.kernels
 backends.loops.edges
 backends.grids backends.launches backends.narrow backends.cuda backends.replays backends definition
-chain parameters parts given bounds net mlp ensemble
+chain parameters parts given bounds net exchange mlp ensemble
 torch.tensors torch.sweeps torch.operators torch.transforms torch.calls torch.units
 torch.modules torch
 graphs graphs.topology graphs.blueprint
 graphs.unit_arrays graphs.exchange graph graphs.convert graphs.genomes files
+onnx onnx.nodes onnx.activations onnx.export onnx.forms onnx.model onnx.chain onnx.reading
 training.history training.best training.samples training.run
 training.checkpoints training.loop training check
 explain.paths explain.text explain.latex explain
@@ -60,7 +62,9 @@ LATE = {
     ("net", "files"),
     ("net", "explain"),
     ("mlp", "ensemble"),
-    ("mlp", "graphs.convert"),
+    ("exchange", "graphs.convert"),
+    ("exchange", "onnx.export"),
+    ("exchange", "onnx.reading"),
     ("graphs.exchange", "graphs.convert"),
     ("graphs.exchange", "graphs.genomes"),
 }

@@ -115,7 +115,9 @@ def __getattr__(name: str) -> Any:
     elif name in _WHERE:
         found = getattr(import_module(f"deltaprop.{_WHERE[name]}"), name)
     elif name == "__version__":
-        found = _version()
+        from deltaprop.version import version
+
+        found = version()
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = found
@@ -124,12 +126,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "__version__"})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("deltaprop")
-    except PackageNotFoundError:  # a source tree on the path, not installed
-        return "unknown"

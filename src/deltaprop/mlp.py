@@ -14,6 +14,7 @@ from deltaprop.arrays import as_input, back_to, check_count, float_dtype
 from deltaprop.backends import load as load_backend
 from deltaprop.contract import Array, Form, Kernels, Steps
 from deltaprop.equations import Batch, Layer, Outputs, Trace
+from deltaprop.exchange import LayerExchange
 from deltaprop.given import on_its_device
 from deltaprop.losses import Loss
 from deltaprop.net import TYPICAL_BATCH, Net
@@ -33,7 +34,7 @@ class Back:
     input_gradient: Array | None
 
 
-class MLP(Net[Parameters]):
+class MLP(LayerExchange, Net[Parameters]):
     """A layered network: z^l = a^{l-1} W^l^T + b^l, a^l = g^l(z^l).
 
     Parameters
@@ -179,16 +180,6 @@ class MLP(Net[Parameters]):
         net.__dict__.update(self.__dict__, ensemble=None, _numbers=Parameters(flat, self.shapes))
         net.__dict__.pop("_members", None)  # of an earlier buffer
         return net
-
-    def to_graph(self) -> Any:
-        """The same net as a `Graph` of units; all results have the same bits.
-
-        Inputs are x1, x2, ...; unit i of hidden layer l is "h<l>.<i>"; outputs are y1, y2, ...
-        """
-        from deltaprop.graphs.convert import from_layers
-
-        self._require_one("to_graph")
-        return from_layers(self)
 
     # -------------------------------------------------------------------------- sweeps
 

@@ -1,0 +1,41 @@
+"""Nodes of an ONNX graph, written one after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+OPSET, IR_VERSION = 20, 9
+"""The operators and the format of what is written: Gelu is there from opset 20 on."""
+
+Value = str | float | np.generic
+"""The name of a value of the graph, or a number."""
+
+
+class Nodes:
+    """Nodes in order, and the constants they take, which are of one dtype."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def add(self, op: str, *inputs: Value, **attributes: Any) -> str:
+        """The name of the output of a new node."""
+        name = f"{op}_{len(self.nodes)}"
+        names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
+        self.nodes.append(helper.make_node(op, names, [name], name, **attributes))
+        return name
+
+    def constant(self, x: Any, name: str | None = None) -> str:
+        """The name of a constant."""
+        name = name or f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(x, self.dtype), name))
+        return name
+
+    def rename_last(self, name: str) -> str:
+        """Another name for the last node and its output, which nothing takes yet."""
+        self.nodes[-1].output[0] = self.nodes[-1].name = name
+        return name
