@@ -134,6 +134,9 @@ SEVERAL: dict[str, Callable[..., str]] = {
     "rule_log1p": _log1p,
     "rule_softplus": _softplus,
 }
+BESIDE = ("Equal", "Erf", "Expand", "Max", "Or", "Pow", "Shape", "Softplus")
+PARTS = frozenset((*SAME.values(), *BESIDE))
+"""All operators that a traced rule is written in."""
 
 
 def _operations(nodes: Nodes) -> dict[str, Callable[..., str]]:

@@ -18,7 +18,7 @@ import numpy as np
 from onnx import AttributeProto, NodeProto, defs, helper, numpy_helper
 
 from deltaprop.activations import ACTIVATIONS, Activation
-from deltaprop.onnx.activations import FLOAT32_OPERATORS, Write, write_activation
+from deltaprop.onnx.activations import FLOAT32_OPERATORS, PARTS, Write, write_activation
 from deltaprop.onnx.nodes import OPSET, Nodes
 
 Z = "z"
@@ -64,6 +64,13 @@ def _gelu(nodes: Nodes, z: str) -> str:
     return nodes.add("Mul", nodes.add("Mul", z, nodes.add("Add", erf, 1)), 0.5)
 
 
+def _gelu_tanh(nodes: Nodes, z: str) -> str:
+    cube = nodes.add("Mul", z, nodes.add("Mul", z, z))
+    inner = nodes.add("Add", z, nodes.add("Mul", 0.044715, cube))
+    tanh = nodes.add("Tanh", nodes.add("Mul", math.sqrt(2 / math.pi), inner))
+    return nodes.add("Mul", 0.5, nodes.add("Mul", z, nodes.add("Add", tanh, 1)))
+
+
 def _mish(nodes: Nodes, z: str) -> str:
     return nodes.add("Mul", z, nodes.add("Tanh", nodes.add("Softplus", z)))
 
@@ -72,6 +79,7 @@ SPELLINGS: tuple[tuple[str, Write], ...] = (
     *FLOAT32_OPERATORS.items(),
     ("softplus", lambda nodes, z: nodes.add("Softplus", z)),
     ("gelu", _gelu),
+    ("gelu_tanh", _gelu_tanh),
     ("mish", _mish),
 )
 """How other exporters write activations, where it is not as it is here."""
@@ -79,7 +87,7 @@ SPELLINGS: tuple[tuple[str, Write], ...] = (
 
 @dataclass(frozen=True)
 class Forms:
-    """The activations that are defined now, by form, and the operators in them."""
+    """The activations that are defined now, by form, and the operators of any."""
 
     table: Mapping[str, Activation]
     exported: Mapping[str, str]
@@ -96,7 +104,7 @@ def known_forms(dtype: np.dtype[Any]) -> Forms:
     """The forms of all activations that can be exported, in a dtype."""
     exported: dict[str, str] = {}
     table: dict[str, Activation] = {}
-    operators: set[str] = set()
+    operators = set(PARTS)
     for name, write in (*_exports(dtype), *SPELLINGS):
         nodes = Nodes(dtype)
         form = _form_written(nodes, write)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, checker, defs, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 
 from deltaprop.errors import ModelFileError
@@ -102,8 +102,9 @@ def opened(model: Any) -> Model:
     except (checker.ValidationError, ValueError, TypeError) as error:
         raise ModelFileError(f"{name}: not a valid ONNX model: {error}") from error
     opset = next(x.version for x in proto.opset_import if x.domain in ("", "ai.onnx"))
-    if opset < OLDEST:
-        raise ModelFileError(f"{name}: uses opset {opset}, wanted {OLDEST} or newer")
+    newest = defs.onnx_opset_version()
+    if not OLDEST <= opset <= newest:
+        raise ModelFileError(f"{name}: uses opset {opset}, wanted {OLDEST} to {newest}")
     return Model(proto, name, opset)
 
 
