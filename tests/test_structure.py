@@ -41,7 +41,8 @@ torch.tensors torch.sweeps torch.operators torch.transforms torch.calls torch.un
 torch.modules torch
 graphs graphs.topology graphs.blueprint
 graphs.unit_arrays graphs.exchange graph graphs.convert graphs.genomes files
-onnx onnx.nodes onnx.activations onnx.export onnx.forms onnx.model onnx.chain onnx.reading
+onnx onnx.nodes onnx.activations onnx.export onnx.graph_export
+onnx.forms onnx.model onnx.chain onnx.reading
 training.history training.best training.samples training.run
 training.checkpoints training.loop training check
 explain.paths explain.text explain.latex explain
@@ -67,6 +68,7 @@ LATE = {
     ("exchange", "onnx.reading"),
     ("graphs.exchange", "graphs.convert"),
     ("graphs.exchange", "graphs.genomes"),
+    ("graphs.exchange", "onnx.graph_export"),
 }
 
 

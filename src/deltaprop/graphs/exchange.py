@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -53,6 +54,19 @@ class Exchange:
         from deltaprop.graphs.convert import to_networkx
 
         return to_networkx(self)
+
+    def to_onnx(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """The graph as an onnx.ModelProto of opset 20, written to `path` too if there is one.
+
+        The model takes X (m, inputs) and gives outputs (m, outputs), of the graph's dtype, for any
+        m. Units of one level and activation are a dense layer, with a 0 where there is no edge: so
+        the model's size is not that of the edges.
+        Raises ValueError for more than ONNX's 2 GiB and for an activation with an operation that
+        ONNX lacks, ImportError without onnx.
+        """
+        from deltaprop.onnx.graph_export import to_onnx
+
+        return to_onnx(self, path)
 
     @classmethod
     def from_neat(

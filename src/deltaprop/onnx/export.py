@@ -1,9 +1,10 @@
-"""A layered net as an ONNX model."""
+"""Nets as ONNX models."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,42 @@ LARGEST_FILE = 2**31 - 2**16
 
 
 def to_onnx(net: Any, path: str | os.PathLike[str] | None = None) -> ModelProto:
-    """The model of a net, written to `path` too if there is one: see `MLP.to_onnx`."""
+    """The model of a layered net, written to `path` too if there is one: see `MLP.to_onnx`."""
     net._require_one("to_onnx")
-    if net.parameters.nbytes > LARGEST_FILE:
-        raise ValueError(
-            f"an ONNX model has up to 2 GiB, got {net.parameters.nbytes} bytes of parameters"
-        )
-    model = _model(net)
-    if path is not None:
-        write(Path(path), model.SerializeToString(deterministic=True))
-    return model
+    require_room(net.parameters.nbytes)
+    names = [g.name for g in net.activations]
+    return finished(net, _layers(net), {ACTIVATIONS_KEY: json.dumps(names)}, path)
 
 
-def _model(net: Any) -> ModelProto:
+def _layers(net: Any) -> Nodes:
+    """z^l = Gemm(a^(l-1), W^l, b^l) and a^l = g^l(z^l), layer by layer."""
+    nodes, a, host = Nodes(net.dtype), "X", net.kernels.arrays.to_numpy
+    names = {name: nodes.constant(host(x), name) for name, x in net._parameters.named()}
+    for l, g in enumerate(net.activations):
+        parameters = [names[key] for key in (f"{l}.W", f"{l}.b") if key in names]
+        nodes.add("Gemm", a, *parameters, transB=1)
+        z = nodes.rename_last(f"z{l + 1}")
+        a = write_activation(nodes, z, g)
+        if a != z:
+            a = nodes.rename_last(f"a{l + 1}")
+    return nodes
+
+
+def require_room(size: int) -> None:
+    """Raises ValueError if so many bytes of weights and biases are too many for a model."""
+    if size > LARGEST_FILE:
+        raise ValueError(f"an ONNX model has up to 2 GiB, got {size} bytes of weights and biases")
+
+
+def finished(
+    net: Any, nodes: Nodes, metadata: Mapping[str, str], path: str | os.PathLike[str] | None
+) -> ModelProto:
+    """The model whose outputs are what the last node gives, written to `path` if there is one."""
+    nodes.rename_last("outputs")
     element = helper.np_dtype_to_tensor_dtype(net.dtype)
-    nodes = _layers(net)
     graph = helper.make_graph(
         nodes.nodes,
-        "MLP",
+        type(net).__name__,
         [helper.make_tensor_value_info("X", element, ["m", net.inputs])],
         [helper.make_tensor_value_info("outputs", element, ["m", net.outputs])],
         nodes.constants,
@@ -50,25 +69,7 @@ def _model(net: Any) -> ModelProto:
         producer_name="deltaprop",
         producer_version=version(),
     )
-    names = [g.name for g in net.activations]
-    helper.set_model_props(model, {ACTIVATIONS_KEY: json.dumps(names)})
+    helper.set_model_props(model, metadata)
+    if path is not None:
+        write(Path(path), model.SerializeToString(deterministic=True))
     return model
-
-
-def _layers(net: Any) -> Nodes:
-    """z^l = Gemm(a^(l-1), W^l, b^l) and a^l = g^l(z^l), layer by layer."""
-    nodes, a = Nodes(net.dtype), "X"
-    names = {name: nodes.constant(_host(net, x), name) for name, x in net._parameters.named()}
-    for l, g in enumerate(net.activations):
-        parameters = [names[key] for key in (f"{l}.W", f"{l}.b") if key in names]
-        z = nodes.add("Gemm", a, *parameters, transB=1)
-        z = nodes.rename_last(f"z{l + 1}")
-        a = write_activation(nodes, z, g)
-        if a != z:
-            a = nodes.rename_last(f"a{l + 1}")
-    nodes.rename_last("outputs")
-    return nodes
-
-
-def _host(net: Any, x: Any) -> Any:
-    return net.kernels.arrays.to_numpy(x)

@@ -15,7 +15,7 @@ Value = str | float | np.generic
 
 
 class Nodes:
-    """Nodes in order, and the constants they take, which are of one dtype."""
+    """Nodes in order, and the constants they take; those that are computed with have one dtype."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
@@ -33,6 +33,12 @@ class Nodes:
         """The name of a constant."""
         name = name or f"constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(x, self.dtype), name))
+        return name
+
+    def indices(self, x: np.ndarray) -> str:
+        """The name of a constant that numbers columns."""
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(x.astype(np.int64), name))
         return name
 
     def rename_last(self, name: str) -> str:
