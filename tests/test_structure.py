@@ -45,6 +45,7 @@ onnx onnx.nodes onnx.activations onnx.export onnx.graph_export
 onnx.forms onnx.model onnx.chain onnx.reading
 training.history training.best training.samples training.run
 training.checkpoints training.loop training check
+sklearn.targets sklearn.base sklearn.classifier sklearn.regressor sklearn
 explain.paths explain.text explain.latex explain
 diagnosis.rounded diagnosis.given diagnosis.mistakes diagnosis.search diagnosis.verdicts
 diagnosis.unit_sweep diagnosis.unit_mistakes diagnosis.unit_search diagnosis.unit_diagnosis
