@@ -54,7 +54,7 @@ PARAMETERS = """
         Whether that loss is the one of so large a part of the samples, which is not trained on;
         the weights of the best epoch come back.
     warm_start
-        Whether `fit` goes on from the weights that there are.
+        Whether `fit` goes on with the net that there is, its activations, dtype and backend.
     verbose
         Whether a bar shows how far the training is.
     dtype
@@ -200,7 +200,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         X, y, weights = self._samples(X, y, sample_weight, again)
         targets = self._targets_of(y, classes, again)
         random = self._random if again else check_random_state(self.random_state)
-        net = old or self._net(X, targets, _drawn(random))
+        net = self._net(old, X, targets, random)
         before = net.parameters.copy()
         history = net.fit(
             X,
@@ -221,18 +221,21 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         self.loss_, self.n_iter_ = history.loss[-1], len(history.loss)
         self.net_, self.history_, self._targets, self._random = net, history, targets, random
 
-    def _net(self, X: np.ndarray, targets: Targets, seed: int) -> MLP:
+    def _net(
+        self, old: MLP | None, X: np.ndarray, targets: Targets, random: np.random.RandomState
+    ) -> MLP:
+        """`old`, which must have the hidden layers that are wanted, or a new net."""
         sizes = self.hidden_layer_sizes
         sizes = [sizes] if isinstance(sizes, Integral) else list(sizes)
         hidden = [check_count(f"hidden_layer_sizes[{i}]", n) for i, n in enumerate(sizes)]
-        return MLP(
-            [X.shape[1], *hidden, targets.outputs],
-            self.activation,
-            targets.activation,
-            seed=seed,
-            dtype=X.dtype,
-            backend=self.backend,
-        )
+        if old is None:
+            sizes = [X.shape[1], *hidden, targets.outputs]
+            options = {"seed": _drawn(random), "dtype": X.dtype, "backend": self.backend}
+            return MLP(sizes, self.activation, targets.activation, **options)
+        there = list(old.sizes[1:-1])
+        if hidden != there:
+            raise ValueError(f"hidden_layer_sizes must be {there}, as before, got {hidden}")
+        return old
 
     def _optimizer(self) -> Optimizer:
         given = {"learning_rate": self.learning_rate_init, "weight_decay": self.weight_decay}
