@@ -230,8 +230,14 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         hidden = [check_count(f"hidden_layer_sizes[{i}]", n) for i, n in enumerate(sizes)]
         if old is None:
             sizes = [X.shape[1], *hidden, targets.outputs]
-            options = {"seed": _drawn(random), "dtype": X.dtype, "backend": self.backend}
-            return MLP(sizes, self.activation, targets.activation, **options)
+            return MLP(
+                sizes,
+                self.activation,
+                targets.activation,
+                seed=_drawn(random),
+                dtype=X.dtype,
+                backend=self.backend,
+            )
         there = list(old.sizes[1:-1])
         if hidden != there:
             raise ValueError(f"hidden_layer_sizes must be {there}, as before, got {hidden}")

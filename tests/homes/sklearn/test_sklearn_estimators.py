@@ -292,8 +292,10 @@ def test_a_partial_fit_that_diverges_leaves_the_net_as_it_was() -> None:
     got = MLPRegressor(**TINY).partial_fit(X, VALUES)
     before = got.net_.parameters.copy()
     with np.errstate(all="ignore"), pytest.raises(ValueError, match="diverged"):
-        got.set_params(optimizer=dp.SGD(1e300), batch_size=1).partial_fit(X, VALUES)
+        got.set_params(optimizer=dp.Adam(1e300), batch_size=1).partial_fit(X, VALUES)
     assert same_bits(got.net_.parameters, before)
+    got.set_params(optimizer=dp.Adam(1e-3), batch_size=60).partial_fit(X, VALUES)
+    assert np.abs(got.net_.parameters - before).max() <= 1.001e-3  # the first step of an Adam
 
 
 @pytest.mark.parametrize(
@@ -351,6 +353,8 @@ def test_names_of_features() -> None:
     assert list(pipeline[-1].feature_names_in_) == ["a", "b", "c"]
     with pytest.raises(ValueError, match="feature names"):
         pipeline[-1].predict(frame[["c", "b", "a"]])
+    with pytest.raises(ValueError, match="feature names"):
+        pipeline[-1].partial_fit(frame[["c", "b", "a"]], VALUES)
 
 
 def test_weights_are_routed_through_a_pipeline() -> None:
