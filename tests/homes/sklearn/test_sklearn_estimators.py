@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from joblib.externals.loky import get_reusable_executor
 from sklearn import neural_network
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -357,14 +359,28 @@ def test_names_of_features() -> None:
         pipeline[-1].partial_fit(frame[["c", "b", "a"]], VALUES)
 
 
-def test_weights_are_routed_through_a_pipeline() -> None:
+def test_weights_are_routed() -> None:
     weights = 1 + np.arange(60) % 3
+    net = MLPRegressor(**TINY, max_iter=2)
     with sklearn.config_context(enable_metadata_routing=True):
-        net = MLPRegressor(**TINY, max_iter=2)
-        net.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
-        routed = make_pipeline(StandardScaler().set_fit_request(sample_weight=True), net)
-        routed.fit(X, VALUES, sample_weight=weights)
-        cross_validate(routed, X, VALUES, params={"sample_weight": weights}, cv=2)
+        asking = clone(net).set_fit_request(sample_weight=True)
+        scaler = StandardScaler().set_fit_request(sample_weight=True)
+        routed = make_pipeline(scaler, asking).fit(X, VALUES, sample_weight=weights)
+        asking.set_score_request(sample_weight=True)
+        found = cross_validate(asking, X, VALUES, params={"sample_weight": weights}, cv=KFold(2))
     scaled = StandardScaler().fit(X, sample_weight=weights).transform(X)
-    wanted = MLPRegressor(**TINY, max_iter=2).fit(scaled, VALUES, weights)
+    wanted = clone(net).fit(scaled, VALUES, weights)
     assert same_bits(routed[-1].net_.parameters, wanted.net_.parameters)
+    scores = [
+        clone(net).fit(X[a], VALUES[a], weights[a]).score(X[b], VALUES[b], weights[b])
+        for a, b in KFold(2).split(X)
+    ]
+    assert list(found["test_score"]) == scores
+
+
+def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("deltaprop.sklearn")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"pip install 'deltaprop\[sklearn\]'"):
+        importlib.import_module("deltaprop.sklearn")
