@@ -116,10 +116,12 @@ milliseconds, "faster" is the median of their ratios, fit by fit; epochs are med
 @click.option("--shared", is_flag=True, help="Say that others were using the machine, too.")
 def main(seeds: int, data: tuple[str, ...], shared: bool) -> None:
     """Prints a table in Markdown."""
-    named = ", ".join(f"{key} {value}" for key, value in versions().items())
+    machine = ", ".join(f"{key} {value}" for key, value in description().items())
+    used = ("deltaprop", "numpy", "numba", "scikit-learn")
+    named = ", ".join(f"{key} {versions()[key]}" for key in used)
     warnings.simplefilter("ignore", ConvergenceWarning)
     dp.set_num_threads(1)
-    click.echo(f"{description()}; one thread{'; others used the machine, too' * shared}\n")
+    click.echo(f"{machine}; one thread{'; others used the machine, too' * shared}  ")
     click.echo(f"{named}; {seeds} seeds\n\n{HEAD}")
     with threadpool_limits(1):
         for name in data or DATA:

@@ -149,17 +149,18 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
     # ------------------------------------------------------------------------ training
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        options: dict[str, Any] = {
-            "epochs": check_count("max_iter", self.max_iter),
-            "tolerance": check_rate("tol", self.tol, DTYPES["float64"]),
-            "patience": self._patience(),
-            "validation": self.validation_fraction if self.early_stopping else None,
-        }
+        epochs, patience = check_count("max_iter", self.max_iter), self._patience()
+        options: dict[str, Any] = {"tolerance": check_rate("tol", self.tol, DTYPES["float64"])}
+        if self.early_stopping:
+            options["validation"] = self.validation_fraction
+            options["patience"] = patience or epochs  # with one, the best weights come back
+        else:
+            options["patience"] = patience
         with self._as_it_was_after_errors():
             again = self.warm_start and hasattr(self, "net_")
             old = copy(self.net_) if again else None
-            self._train(old, X, y, sample_weight, **options)
-        if options["patience"] is not None and self.history_.stopped == "epochs":
+            self._train(old, X, y, sample_weight, epochs=epochs, **options)
+        if patience is not None and self.history_.stopped == "epochs":
             warn(
                 f"after max_iter={self.max_iter} epochs the loss still falls by more than "
                 f"tol={self.tol} in n_iter_no_change={self.n_iter_no_change}",

@@ -101,6 +101,15 @@ def test_it_is_the_net_that_fit_trains(kind: str) -> None:
     assert got.predict(X).dtype.kind == y.dtype.kind
 
 
+def test_the_best_weights_come_back_without_patience_too() -> None:
+    options = {**TINY, "early_stopping": True, "optimizer": dp.SGD(0.3), "batch_size": 8}
+    got = MLPRegressor(**options, max_iter=20).fit(X, VALUES)
+    best = got.history_.best_epoch
+    assert got.n_iter_ == 20 > best
+    wanted = MLPRegressor(**options, max_iter=best).fit(X, VALUES)
+    assert same_bits(got.net_.parameters, wanted.net_.parameters)
+
+
 def test_without_shuffling_the_samples_stay_in_order() -> None:
     net = dp.MLP([3, 4, 1], "relu", seed=seeds(1)[0], dtype="float64")
     net.fit(X, VALUES[:, :1], epochs=2, batch_size=16, optimizer=dp.SGD(), seed=None)
