@@ -72,8 +72,8 @@ def fit(
     tolerance
         An epoch is an improvement if its loss is lower than the best one by more than that.
     callbacks
-        Functions (net, history), called after every epoch; the training ends after one in which
-        any of them returns True.
+        Functions (net, history), called after every epoch, which may write to the parameters; the
+        training ends after an epoch in which any of them returns True.
     checkpoint
         A folder for a checkpoint of this training: all that it needs to go on, in
         "checkpoint.safetensors", written before the first epoch, then after every one, over the
