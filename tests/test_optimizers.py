@@ -17,7 +17,11 @@ from ensembles import N, ensemble
 from graphs import two_paths
 
 M = 20
-ONES = [kind(0.05) for kind in OPTIMIZERS.values()] + [dp.Momentum(0.05, nesterov=True)]
+ONES = [
+    *(kind(0.05) for kind in OPTIMIZERS.values()),
+    dp.SGD(0.05, weight_decay=0.1),
+    dp.Momentum(0.05, nesterov=True),
+]
 every_optimizer = pytest.mark.parametrize("optimizer", ONES, ids=str)
 
 NETS: dict[str, Any] = {
