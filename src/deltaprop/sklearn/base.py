@@ -163,7 +163,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         if patience is not None and self.history_.stopped == "epochs":
             warn(
                 f"after max_iter={self.max_iter} epochs the loss still falls by more than "
-                f"tol={self.tol} in n_iter_no_change={self.n_iter_no_change}",
+                f"tol={self.tol} within n_iter_no_change={self.n_iter_no_change}",
                 ConvergenceWarning,
                 stacklevel=3,
             )
