@@ -170,6 +170,8 @@ def _bar(run: Run, progress: bool | None) -> Any:
 
 
 def _show(bar: Any, history: History) -> None:
+    if bar.disable:  # an epoch of a small net takes no longer than the text
+        return
     shown = {"loss": f"{np.mean(history.loss[-1]):.4g}"}
     if history.validation_loss:
         shown["validation"] = f"{np.mean(history.validation_loss[-1]):.4g}"
