@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv with the project and the extras named, and puts it first on the PATH.
-#   source ci/venv.sh digits,plot
+#   source ci/venv.sh sklearn,plot
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ ! -x .venv/bin/python ]; then

@@ -119,3 +119,13 @@ def test_what_the_readme_claims_of_small_things() -> None:
     assert round(results["first_gradient"]["cold"]) == 21
     ratios = [round(case["loop"] / case["ensemble"]) for case in results["ensembles"]]
     assert ratios == [17, 13, 6]
+
+
+def test_the_table_of_installations_is_what_was_measured() -> None:
+    (path,) = RESULTS.glob("install-*.json")
+    rows = json.loads(path.read_text(encoding="utf-8"))["libraries"]
+    for name, row in rows.items():
+        figures = f"{row['download']:,.0f} | {row['disk']:,.0f} | {row['import']:.2f}"
+        assert f"| {name} | {figures} |" in README
+    cuda, without = (rows[name]["download"] for name in ("deltaprop[cuda13]", "deltaprop"))
+    assert "about 150 MB to download" in README and 140 < cuda - without < 155

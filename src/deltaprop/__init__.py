@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from deltaprop.parameters import Parameters
     from deltaprop.training import History
 
+    __version__: str
+
 __all__ = [
     "ACTIVATIONS",
     "LOSSES",
@@ -109,19 +111,21 @@ _LATE = {
 _WHERE = {name: module for module, names in _LATE.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        found: Any = import_module(f"deltaprop.{name}")
-    elif name in _WHERE:
-        found = getattr(import_module(f"deltaprop.{_WHERE[name]}"), name)
-    elif name == "__version__":
-        from deltaprop.version import version
+if not TYPE_CHECKING:  # a type checker would take any name to be there
 
-        found = version()
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found
-    return found
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            found: Any = import_module(f"deltaprop.{name}")
+        elif name in _WHERE:
+            found = getattr(import_module(f"deltaprop.{_WHERE[name]}"), name)
+        elif name == "__version__":
+            from deltaprop.version import version
+
+            found = version()
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,10 @@ from deltaprop.steps import (
     optimizer_for,
     rate_of,
 )
+
+if TYPE_CHECKING:
+    from deltaprop.explain import Explanation
+    from deltaprop.training import History
 
 TYPICAL_BATCH = 1024
 
@@ -332,7 +336,7 @@ class Net(Given, Generic[P]):
     def _descend(self, gradient: Array, rate: Any) -> None:
         self.kernels.update(self.parameters, gradient, (), DESCENT, (rate,))
 
-    def fit(self, X: Array, Y: Array, loss: str | Loss | None = None, **options: Any) -> Any:
+    def fit(self, X: Array, Y: Array, loss: str | Loss | None = None, **options: Any) -> History:
         """Minibatch gradient descent; a `History` of the losses. See `deltaprop.training.fit`.
 
         Options: epochs, batch_size, learning_rate, optimizer, sample_weight, validation,
@@ -350,7 +354,7 @@ class Net(Given, Generic[P]):
         loss: str | Loss | None = None,
         sample_weight: Array | None = None,
         max_paths: int = 12,
-    ) -> Any:
+    ) -> Explanation:
         """dE/dw of one weight as the chain rule writes it, path by path, with its numbers.
 
         Parameters

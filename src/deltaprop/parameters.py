@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from math import prod, sqrt
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 
@@ -73,7 +73,11 @@ class Parameters(Sequence[Gradient]):
     def __reduce__(self) -> tuple[type[Parameters], tuple[Array, Shapes]]:
         return Parameters, (self.flat, self._shapes)  # the views of a copy view the copy
 
-    def __getitem__(self, l: Any) -> Any:
+    @overload
+    def __getitem__(self, l: int) -> Gradient: ...
+    @overload
+    def __getitem__(self, l: slice) -> Sequence[Gradient]: ...
+    def __getitem__(self, l: int | slice) -> Gradient | Sequence[Gradient]:
         return self._layers[l]
 
     def __len__(self) -> int:
