@@ -51,9 +51,11 @@ tested() {
         "$scratch/$1/bin/python" -m pytest -p no:cacheprovider "tests/homes/$1"
 }
 
+# Reference pages import what they are of, and snippets use it.
 documented() {
-    environment "$scratch/docs" "$python" "$wheel[docs]" &&
-        "$scratch/docs/bin/python" -m sphinx -q -W --keep-going docs "$scratch/html"
+    environment "$scratch/docs" "$python" "${TORCH:-torch==2.13.0}" "$wheel[docs,jax,onnx]" pytest &&
+        "$scratch/docs/bin/python" -m sphinx -q -W --keep-going docs "$scratch/html" &&
+        "$scratch/docs/bin/python" -m pytest -p no:cacheprovider tests/homes/docs
 }
 
 # The wheel is made from the sdist, which holds what the repository holds.

@@ -25,7 +25,6 @@ autodoc_typehints = "none"  # docstrings say shapes and dtypes, which types do n
 autodoc_class_signature = "mixed"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": False}
-autodoc_mock_imports = ["torch", "jax"]
 napoleon_numpy_docstring = True
 napoleon_google_docstring = False
 napoleon_use_ivar = True

@@ -40,19 +40,19 @@ _THREAD = ThreadPoolExecutor(1, "deltaprop.jax")
 def mlp(net: MLP | Sequence[int], *args: Any, **options: Any) -> Callable[[Params, Any], Any]:
     """f(params, X) -> the outputs (..., n_out) for inputs X (..., n_in), a function of JAX.
 
-    Parameters
-    ----------
-    net, args, options
-        A net whose sizes, activations and backend f takes; or the arguments of `MLP`, on the
-        backend "cpu" if they name none. The net's numbers are not taken: f is a function of
-        `params`, as `params_of` gives them.
-
     f works under `jit`, `grad`, `value_and_grad`, `vmap` and whatever else takes derivatives of
     first order in reverse. It computes on this machine's CPU; X, W and b are of one dtype, float32
     or float64. Outputs and gradients have the bits of `net.predict` and `net.pull_back`. f raises
     TypeError for another dtype, ValueError for another number of layers or another shape,
     NotImplementedError for a second derivative. `mlp` raises TypeError for an ensemble, in whose
     place `vmap` stands, and ValueError for a net on a GPU.
+
+    Parameters
+    ----------
+    net, args, options
+        A net whose sizes, activations and backend f takes; or the arguments of `MLP`, on the
+        backend "cpu" if they name none. The net's numbers are not taken: f is a function of
+        `params`, as `params_of` gives them.
     """
     if not isinstance(net, MLP):
         net = MLP(net, *args, **{"backend": "cpu", **options})
