@@ -1,5 +1,6 @@
 """How Sphinx makes the documentation: sphinx-build -W docs OUT."""
 
+import re
 from typing import Any
 
 import deltaprop
@@ -44,10 +45,10 @@ html_theme_options = {
 
 
 def setup(app: Any) -> None:
-    """What Sphinx calls."""
-    app.connect("autodoc-process-docstring", escape_bars)
+    """What Sphinx calls. Before napoleon, whose priority is 500."""
+    app.connect("autodoc-process-docstring", escape, priority=400)
 
 
-def escape_bars(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """|x| is an absolute value here, not a substitution."""
-    lines[:] = [line.replace("|", "\\|") for line in lines]
+def escape(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """|x| is an absolute value here, and net_ a name: neither is a reference."""
+    lines[:] = [re.sub(r"^(\w+)_$", r"\1\\_", line.replace("|", "\\|")) for line in lines]

@@ -44,6 +44,8 @@ def check_backprop(
     X, Y, loss, sample_weight
         As of `value_and_grad`: X (m, n_in), Y (m, n_out) or labels (m,).
 
+    Notes
+    -----
     The right gradient and the mistaken ones are computed in float64; each element may be off by
     what rounding in the dtype of `my_grads` can do. Raises TypeError for what is no gradient, and
     ValueError for a wrong number of layers, a parameter that is missing or unknown, a shape that

@@ -69,13 +69,16 @@ PARAMETERS = """
         The `deltaprop.MLP`. A pickle has its weights, but not what its optimizer remembers.
     history_
         The `deltaprop.History` of the last fit.
-    loss_, loss_curve_
-        The loss of the last epoch, and of every epoch since the weights were drawn, each the
-        mean over its batches.
+    loss_
+        The loss of the last epoch, the mean over its batches.
+    loss_curve_
+        That of every epoch since the weights were drawn.
     n_iter_
         Epochs of the last fit.
-    n_features_in_, feature_names_in_
-        As scikit-learn's."""
+    n_features_in_
+        Columns of X.
+    feature_names_in_
+        Their names, where X has any."""
 
 NAMED = {name.lower(): kind for name, kind in OPTIMIZERS.items()}
 AUTO_BATCH = 200

@@ -96,6 +96,8 @@ def fit(
         True shows a bar with losses and the time that is left, False none; None shows one in a
         terminal. Of an ensemble it has the mean of the losses.
 
+    Notes
+    -----
     Bad arguments raise before the net changes: so do FileExistsError for the checkpoint of an
     earlier training, OSError for a folder that cannot be written, and `CheckpointError` for a
     damaged checkpoint, or one of another training.
