@@ -101,7 +101,8 @@ class OneCall(Reverse):
 
 def flat_of(parameters: Given) -> Tensor:
     """All of them in one new tensor."""
-    return torch.cat([x.detach().reshape(-1) for x in parameters if x is not None])
+    with torch.no_grad():
+        return torch.cat([x.reshape(-1) for x in parameters if x is not None])
 
 
 def cut(flat: Array, shapes: Sequence[Sequence[int] | None]) -> list[Array | None]:

@@ -14,6 +14,8 @@ from deltaprop.contract import Array
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 
+HERE = nullcontext()
+
 
 def check_tensors(tensors: Sequence[Tensor | None], name: Callable[[int], str]) -> None:
     """Raises TypeError unless all are float32, or all float64; ValueError unless on one device.
@@ -45,8 +47,9 @@ def backend_for(device: torch.device, of_cpu: str) -> str:
 
 def array_of(x: Tensor) -> Array:
     """NumPy's or CuPy's array over the tensor's memory; over a copy's if it is not contiguous."""
-    x = x.detach().contiguous()
-    if x.device.type == "cpu":
+    x = x.detach() if x.requires_grad else x
+    x = x if x.is_contiguous() else x.contiguous()
+    if x.is_cpu:
         return x.numpy()
     import cupy
 
@@ -60,7 +63,7 @@ def tensor_of(x: Array) -> Tensor:
 
 def on_stream(device: torch.device) -> AbstractContextManager[None]:
     """Within it CuPy launches on PyTorch's current stream of that GPU. Nothing on a CPU."""
-    return nullcontext() if device.type == "cpu" else _on_stream(device)
+    return HERE if device.type == "cpu" else _on_stream(device)
 
 
 @contextmanager
