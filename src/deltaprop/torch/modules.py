@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deltaprop.backends import choice, load
 from deltaprop.devices.memory import NumpyArrays
 from deltaprop.ensemble import Ensemble
 from deltaprop.mlp import MLP as Net
 from deltaprop.torch.calls import run
-from deltaprop.torch.tensors import DTYPES, backend_for, check_tensors, tensor_of
+from deltaprop.torch.tensors import DTYPES, backend_for, check_tensors, cpu_backend, tensor_of
 from deltaprop.torch.units import MODULES, NAMES, Activation
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -43,7 +42,7 @@ class MLP(nn.Sequential):  # type: ignore[misc]
 
     def __init__(self, *modules: Any, backend: str | None = None) -> None:
         super().__init__(*modules)
-        self.backend = _of_cpu(backend)
+        self.backend = cpu_backend(backend)
         _layers_of(self)
 
     def __getitem__(self, index: Any) -> Any:
@@ -85,6 +84,8 @@ def as_module(net: Net | nn.Sequential, backend: str | None = None) -> MLP:
         return MLP(OrderedDict(net._modules), backend=backend)
     if not isinstance(net, Net) or isinstance(net, Ensemble):
         raise TypeError(f"as_module takes one deltaprop.MLP or an nn.Sequential, got {net!r}")
+    if backend is None and isinstance(net.kernels.arrays, NumpyArrays):
+        backend = net.backend
     modules: list[nn.Module] = []
     with net.kernels.arrays.here:
         for W, b, g in net.layers:
@@ -95,9 +96,8 @@ def as_module(net: Net | nn.Sequential, backend: str | None = None) -> MLP:
                 linear.bias = nn.Parameter(tensor_of(b))
             modules.append(linear)
             if g.name != "identity":
-                modules.append(MODULES.get(g.name, lambda g=g: Activation(g.name))())
-    computes_here = isinstance(net.kernels.arrays, NumpyArrays)
-    return MLP(*modules, backend=backend or (net.backend if computes_here else None))
+                modules.append(MODULES.get(g.name, lambda g=g: Activation(g.name, backend))())
+    return MLP(*modules, backend=backend)
 
 
 def net_of(module: nn.Sequential, backend: str | None = None) -> Net:
@@ -116,25 +116,13 @@ def net_of(module: nn.Sequential, backend: str | None = None) -> Net:
     sizes = [W.shape[1], *(layer.weight.shape[0] for layer in layers)]
     _check_sizes(W, [layer.weight for layer in layers])
     if backend is None:
-        backend = backend_for(W.device, getattr(module, "backend", _of_cpu(None)))
+        backend = backend_for(W.device, getattr(module, "backend", cpu_backend(None)))
     net = Net(
         sizes, names[:-1], names[-1], bias=True in biases, dtype=DTYPES[W.dtype], backend=backend
     )
     flat = [x.detach().cpu().reshape(-1).numpy() for x in parameters if x is not None]
     net.parameters[...] = net.kernels.arrays.asarray(np.concatenate(flat))
     return net
-
-
-def _of_cpu(backend: str | None) -> str:
-    """The backend for tensors on the CPU."""
-    chosen = choice(backend)
-    name = "numba" if chosen == "auto" else chosen
-    if name.startswith("cuda") and name != "cuda-host":
-        if backend is not None:
-            raise ValueError(f"backend {backend!r} computes where tensors are: move them to a GPU")
-        name = "numba"  # what was chosen around it is for tensors there
-    load(name)
-    return name
 
 
 def _layers_of(net: nn.Sequential) -> tuple[list[nn.Linear], list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deltaprop.backends import choice, load
 from deltaprop.contract import Array
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
@@ -43,6 +44,18 @@ def check_tensors(tensors: Sequence[Tensor | None], name: Callable[[int], str]) 
 def backend_for(device: torch.device, of_cpu: str) -> str:
     """The backend that computes on that device: `of_cpu`, or that GPU's."""
     return of_cpu if device.type == "cpu" else f"cuda:{device.index}"
+
+
+def cpu_backend(name: str | None) -> str:
+    """The backend for tensors on the CPU: of that name, chosen around it, or "cpu"."""
+    chosen = choice(name)
+    if chosen != "cuda-host" and chosen.startswith("cuda"):
+        if name is not None:
+            raise ValueError(f"backend {name!r} computes where tensors are: move them to a GPU")
+        chosen = "auto"  # what was chosen around it is for tensors there
+    found = "numba" if chosen == "auto" else chosen
+    load(found)
+    return found
 
 
 def array_of(x: Tensor) -> Array:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deltaprop.activations import activation_named
 from deltaprop.torch.calls import activate
-from deltaprop.torch.tensors import backend_for, check_tensors
+from deltaprop.torch.tensors import backend_for, check_tensors, cpu_backend
 
 THRESHOLD = 20.0
 """Beyond which PyTorch's softplus is z by default: in float32 to the last bit."""
@@ -64,11 +64,11 @@ class Activation(nn.Module):  # type: ignore[misc]
         Of tensors on the CPU, as of `MLP`.
     """
 
-    def __init__(self, name: str, backend: str = "cpu") -> None:
+    def __init__(self, name: str, backend: str | None = None) -> None:
         super().__init__()
         if activation_named(name).rowwise:
             raise ValueError(f"{name!r} is not unit-wise: use nn.Softmax(dim=-1)")
-        self.name, self.backend = activation_named(name).name, backend
+        self.name, self.backend = activation_named(name).name, cpu_backend(backend)
 
     def forward(self, z: Tensor) -> Tensor:
         """g(z)."""

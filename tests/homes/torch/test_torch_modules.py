@@ -152,11 +152,17 @@ def test_parts_and_changes() -> None:
 
 
 def test_where_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dt.MLP(*layers()).backend == "numba"
+    def backends() -> set[str]:
+        net = dp.MLP([2, 1], "sine", "sine")
+        return {dt.MLP(*layers()).backend, dt.Activation("sine").backend, net.backend}
+
+    assert backends() == {"numba"}
     with dp.use_backend("numpy"):
-        assert dt.MLP(*layers()).backend == "numpy"
+        assert backends() == {"numpy"}
     monkeypatch.setenv("DELTAPROP_BACKEND", "reference")
-    assert dt.MLP(*layers()).backend == "reference"
+    assert backends() == {"reference"}
+    module = dt.as_module(dp.MLP([2, 1], output="sine", backend="numpy"))
+    assert {module.backend, module[1].backend} == {"numpy"}
     with pytest.raises(ValueError, match="'nunba'"):
         dt.MLP(*layers(), backend="nunba")
     with pytest.raises(ValueError, match="move them to a GPU"):
