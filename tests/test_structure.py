@@ -44,7 +44,7 @@ graphs.unit_arrays graphs.exchange graph graphs.convert graphs.genomes files
 onnx onnx.nodes onnx.activations onnx.export onnx.graph_export
 onnx.forms onnx.model onnx.chain onnx.reading
 training.history training.best training.samples training.run
-training.checkpoints training.loop training check
+training.checkpoints training.loop training.options training check
 sklearn.targets sklearn.base sklearn.classifier sklearn.regressor sklearn
 explain.paths explain.text explain.latex explain
 diagnosis.rounded diagnosis.given diagnosis.mistakes diagnosis.search diagnosis.verdicts

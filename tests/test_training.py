@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from inspect import signature
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import deltaprop as dp
 from conftest import EXACT, assert_same_bits, sample
 from deltaprop.check import to_numpy
 from deltaprop.data import digits
+from deltaprop.training import FitOptions, fit
 
 SIZES, M = [3, 4, 2], 30
 X, Y = sample((M, 3), "float32", 1), sample((M, 2), "float32", 2)
@@ -187,3 +190,9 @@ def test_digits_are_learned() -> None:
     net.fit(training.X, training.Y, epochs=30, batch_size=32, learning_rate=0.5)
     right = np.argmax(net.predict(test.X), axis=1) == test.Y
     assert right.mean() >= 0.95
+
+
+def test_type_checkers_know_the_keywords_of_fit() -> None:
+    keywords = [p.name for p in signature(fit).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    types = get_type_hints(fit)
+    assert get_type_hints(FitOptions) == {name: types[name] for name in keywords}

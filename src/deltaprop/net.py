@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from deltaprop.steps import (
 
 if TYPE_CHECKING:
     from deltaprop.explain import Explanation
-    from deltaprop.training import History
+    from deltaprop.training import FitOptions, History
 
 TYPICAL_BATCH = 1024
 
@@ -336,7 +336,9 @@ class Net(Given, Generic[P]):
     def _descend(self, gradient: Array, rate: Any) -> None:
         self.kernels.update(self.parameters, gradient, (), DESCENT, (rate,))
 
-    def fit(self, X: Array, Y: Array, loss: str | Loss | None = None, **options: Any) -> History:
+    def fit(
+        self, X: Array, Y: Array, loss: str | Loss | None = None, **options: Unpack[FitOptions]
+    ) -> History:
         """Minibatch gradient descent; a `History` of the losses. See `deltaprop.training.fit`.
 
         Options: epochs, batch_size, learning_rate, optimizer, sample_weight, validation,
@@ -369,8 +371,9 @@ class Net(Given, Generic[P]):
 
         Returns
         -------
-        An `Explanation`, which prints as text and shows as LaTeX in a notebook. Raises
-        ValueError for a weight that is not there.
+        Explanation
+            It prints as text and shows as LaTeX in a notebook. Raises ValueError for a weight that
+            is not there.
         """
         from deltaprop.explain import explain
 

@@ -2,5 +2,6 @@
 
 from deltaprop.training.history import History
 from deltaprop.training.loop import fit
+from deltaprop.training.options import FitOptions
 
-__all__ = ["History", "fit"]
+__all__ = ["FitOptions", "History", "fit"]

@@ -30,7 +30,15 @@ def layers() -> float:
     assert np.array_equal(back.gradients.flat, gradient)
     assert bool(dp.gradcheck(net, X[:3], Y[:3]))
 
-    history = net.fit(X, Y, epochs=3, optimizer=dp.Adam(1e-2))
+    rate = dp.schedules.CosineDecay(1e-2, steps=6)
+    history = net.fit(
+        X,
+        Y,
+        epochs=3,
+        optimizer=dp.Adam(rate, clip_norm=1.0),
+        validation=0.25,
+        callbacks=[lambda net, history: False],
+    )
     assert_type(history, dp.History)
     assert_type(net.train_step(X, Y, learning_rate=0.1), float)
     assert history.loss[-1] < history.loss[0]
@@ -65,6 +73,8 @@ def many() -> Any:
 if TYPE_CHECKING:
     print(dp.MPL)  # type: ignore[attr-defined]
     layers() + ""  # type: ignore[operator]
+    dp.MLP([1, 1]).fit(np.ones((1, 1)), np.ones(1), epoch=3)  # type: ignore[call-arg]
+    dp.MLP([1, 1]).fit(np.ones((1, 1)), np.ones(1), epochs="3")  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
