@@ -17,6 +17,7 @@ from deltaprop.version import version
 
 ACTIVATIONS_KEY = "deltaprop.activations"
 """The names of all layers' activations, as JSON, in a model's metadata."""
+OUTPUTS = "outputs"
 LARGEST_FILE = 2**31 - 2**16
 """Bytes of parameters; what remains of protobuf's 2 GiB is for the description."""
 
@@ -35,11 +36,11 @@ def _layers(net: Any) -> Nodes:
     names = {name: nodes.constant(host(x), name) for name, x in net._parameters.named()}
     for l, g in enumerate(net.activations):
         parameters = [names[key] for key in (f"{l}.W", f"{l}.b") if key in names]
-        nodes.add("Gemm", a, *parameters, transB=1)
-        z = nodes.rename_last(f"z{l + 1}")
+        z = nodes.rename(nodes.add("Gemm", a, *parameters, transB=1), f"z{l + 1}")
         a = write_activation(nodes, z, g)
         if a != z:
-            a = nodes.rename_last(f"a{l + 1}")
+            a = nodes.rename(a, f"a{l + 1}")
+    nodes.rename(a, OUTPUTS)
     return nodes
 
 
@@ -52,14 +53,13 @@ def require_room(size: int) -> None:
 def finished(
     net: Any, nodes: Nodes, metadata: Mapping[str, str], path: str | os.PathLike[str] | None
 ) -> ModelProto:
-    """The model whose outputs are what the last node gives, written to `path` if there is one."""
-    nodes.rename_last("outputs")
+    """The model that gives the value `OUTPUTS`, written to `path` if there is one."""
     element = helper.np_dtype_to_tensor_dtype(net.dtype)
     graph = helper.make_graph(
         nodes.nodes,
         type(net).__name__,
         [helper.make_tensor_value_info("X", element, ["m", net.inputs])],
-        [helper.make_tensor_value_info("outputs", element, ["m", net.outputs])],
+        [helper.make_tensor_value_info(OUTPUTS, element, ["m", net.outputs])],
         nodes.constants,
     )
     model = helper.make_model(
@@ -71,5 +71,5 @@ def finished(
     )
     helper.set_model_props(model, metadata)
     if path is not None:
-        write(Path(path), model.SerializeToString(deterministic=True))
+        write(Path(path), model.SerializeToString())
     return model

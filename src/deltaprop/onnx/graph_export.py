@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from deltaprop.activations import IDENTITY
 from deltaprop.onnx.activations import write_activation
-from deltaprop.onnx.export import finished, require_room
+from deltaprop.onnx.export import OUTPUTS, finished, require_room
 from deltaprop.onnx.nodes import Nodes
 from deltaprop.units import Part, Wiring
 
@@ -47,7 +47,8 @@ def _parts(wiring: Wiring, parameters: np.ndarray, outputs: np.ndarray) -> Nodes
     found = nodes.add("Gather", a, nodes.indices(outputs), axis=1)
     last = wiring.parts[-1].activation
     if last.rowwise:
-        write_activation(nodes, found, last)
+        found = write_activation(nodes, found, last)
+    nodes.rename(found, OUTPUTS)
     return nodes
 
 

@@ -41,7 +41,8 @@ class Nodes:
         self.constants.append(numpy_helper.from_array(x.astype(np.int64), name))
         return name
 
-    def rename_last(self, name: str) -> str:
-        """Another name for the last node and its output, which nothing takes yet."""
+    def rename(self, value: str, name: str) -> str:
+        """Another name for what the last node gives, which nothing takes yet."""
+        assert self.nodes[-1].output[0] == value
         self.nodes[-1].output[0] = self.nodes[-1].name = name
         return name

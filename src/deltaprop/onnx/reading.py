@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from deltaprop.activations import Activation
-from deltaprop.backends import resolve as resolve_backend
 from deltaprop.ensemble import Ensemble
 from deltaprop.onnx.chain import Chain, Expression, Linear
 from deltaprop.onnx.export import ACTIVATIONS_KEY
@@ -24,7 +23,6 @@ def from_onnx(kind: Any, model: Any, backend: str | None = None) -> Any:
             "an ONNX model is one net: MLP.from_onnx reads it, Ensemble.of([...]) makes an "
             "ensemble of some"
         )
-    resolve_backend(backend)
     source = opened(model)
     chain = Chain(source)
     expressions = _expressions(source, chain.outputs)

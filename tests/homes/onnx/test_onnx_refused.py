@@ -23,6 +23,7 @@ REFUSED = {
     FIRST + "a = Softmax (z)": r"node 'a' \(Softmax\) is for the outputs",
     FIRST + "a = Softmax <axis = 0> (z)": r"'a' \(Softmax\) ends no .*Softmax\(axis=0\)",
     FIRST + "a = Mul (z, b1)": r"node 'a' \(Mul\) takes numbers of shape \(5,\), wanted a single",
+    FIRST + "a = Add (z, b1)": r"node 'a' \(Add\) takes numbers of shape \(5,\), wanted a single",
     FIRST + "a = Transpose (z)": r"node 'a' \(Transpose\) transposes what is no constant",
     FIRST + "a = Flatten <axis = 0> (z)": r"node 'a' \(Flatten\) flattens samples too",
     FIRST + "a, mask = Dropout (z, ratio, yes)": r"node 'a' \(Dropout\) is in training mode",
@@ -92,7 +93,7 @@ def changed(change: str) -> onnx.ModelProto:
         ("graph.initializer[0].dims[0] = 6", "constant 'W1' cannot be read|not a valid"),
         ("graph.initializer[0].data_location = 1", "constant 'W1' lies in another file"),
         ("h.set_model_props(given, {'deltaprop.activations': '[['})", "is no JSON"),
-        ("del graph.node[:]", "not a valid ONNX model"),
+        ("del graph.node[:]", "not a valid ONNX model|'Y' is no value that a chain"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit(change: str, said: str) -> None:
@@ -116,6 +117,15 @@ def test_an_activation_that_is_not_defined_here() -> None:
     dp.activation("bent", "(sqrt(z*z + 1) + 1) / 2 + z")
     with pytest.raises(dp.ModelFileError, match=said):
         read(exported)
+
+
+def test_the_order_of_operands() -> None:
+    dp.ACTIVATIONS["down"] = dp.Activation("down", lambda z: 0.5 - z, lambda z: -1)
+    assert (
+        read(model(FIRST + "a = Sub (half, z)" + SECOND, **CONSTANTS)).activations[0].name == "down"
+    )
+    with pytest.raises(dp.ModelFileError, match=r"\(Sub\) ends no activation"):
+        read(model(FIRST + "a = Sub (z, half)" + SECOND, **CONSTANTS))
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
