@@ -35,7 +35,7 @@ class KernelError(RuntimeError):
 
 
 class ModelFileError(ValueError):
-    """A model file is not one that deltaprop wrote, or is damaged."""
+    """A model file is damaged, or holds no net that can be made here."""
 
 
 class CheckpointError(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,15 @@ def test_what_cannot_be_exported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(export, "LARGEST_FILE", 12)
     net.to_onnx(path)
+
+
+def test_onnx_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("deltaprop.onnx")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for call in (random_net(2, 1).to_onnx, lambda: dp.MLP.from_onnx("net.onnx")):
+        with pytest.raises(ImportError, match=r"onnx is missing: pip install 'deltaprop\[onnx\]'"):
+            call()
 
 
 def test_the_bound_sees_another_net() -> None:

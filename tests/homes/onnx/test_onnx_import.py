@@ -194,15 +194,19 @@ def test_weights_as_lists_of_numbers_and_as_inputs() -> None:
     assert_same_bits(read(given).layers[0].W, W2[:, :4])
 
 
-def test_weights_in_a_file_beside(tmp_path: Path) -> None:
+def test_weights_in_a_file_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net, path = random_net(4, 5, 3), tmp_path / "net.onnx"
     onnx.save_model(
         net.to_onnx(), path, save_as_external_data=True, location="weights", size_threshold=0
     )
     assert (tmp_path / "weights").is_file()
     assert_same_net(read(path), net)
+    without = onnx.load(path, load_external_data=False)
+    with pytest.raises(dp.ModelFileError, match=r"the model: .*0\.W"):
+        read(without)
+    monkeypatch.chdir(tmp_path)  # nothing says that the file here is the one that is meant
     with pytest.raises(dp.ModelFileError, match=r"the model: constant '0\.W' lies in another file"):
-        read(onnx.load(path, load_external_data=False))
+        read(without)
     (tmp_path / "weights").unlink()
     with pytest.raises(dp.ModelFileError, match=r"net\.onnx: its external data cannot be read"):
         read(path)
