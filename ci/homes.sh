@@ -2,8 +2,9 @@
 # At home where it is used: each home has a fresh virtual environment with the wheel, the extra of
 # that name and pytest, and runs tests/homes/<home>. `docs` builds the documentation, where a
 # warning is an error. `wheel` proves the distribution on each Python from 3.11 to 3.14 that is here.
+# `together` is one environment with all libraries, for every CI run: the tests of all homes.
 #
-#   ci/homes.sh [sklearn|torch|jax|onnx|docs|wheel ...]     all of them without arguments
+#   ci/homes.sh [sklearn|torch|jax|onnx|docs|wheel|together ...]     each alone without arguments
 #
 # $TORCH is what pip installs as PyTorch, $PYTHON the interpreter. Exit status 1 if a home fails.
 set -uo pipefail
@@ -25,13 +26,14 @@ environment() {
     }
 }
 
-# home NAME COMMAND...: a row of the table; the environment is $scratch/NAME.
+# home NAME COMMAND...: a row of the table; the environment is $scratch/NAME, until then.
 home() {
     local name=$1 start=$SECONDS verdict=passed
     echo "== $name"
     "${@:2}" || verdict=$(fault "$name")
     [ "$verdict" != FAILED ] || failed=1
     row "$name" "$verdict" $((SECONDS - start)) "$(du -sm "$scratch/$name" | cut -f 1)"
+    rm -rf "${scratch:?}/$name"
 }
 
 # fault NAME: a Python for which a dependency has no wheel yet is no failure of this library.
@@ -51,11 +53,20 @@ tested() {
         "$scratch/$1/bin/python" -m pytest -p no:cacheprovider "tests/homes/$1"
 }
 
-# Reference pages import what they are of, and snippets use it.
+# pages NAME: the documentation of that environment; its reference imports all that it is of.
+pages() { "$scratch/$1/bin/python" -m sphinx -q -W --keep-going docs "$scratch/html"; }
+
 documented() {
     environment "$scratch/docs" "$python" "${TORCH:-torch==2.13.0}" "$wheel[docs,jax,onnx]" pytest &&
-        "$scratch/docs/bin/python" -m sphinx -q -W --keep-going docs "$scratch/html" &&
-        "$scratch/docs/bin/python" -m pytest -p no:cacheprovider tests/homes/docs
+        pages docs && "$scratch/docs/bin/python" -m pytest -p no:cacheprovider tests/homes/docs
+}
+
+together() {
+    environment "$scratch/together" "$python" "${TORCH:-torch==2.13.0}" "$wheel[docs,jax,onnx]" \
+        pytest pytest-xdist &&
+        pages together &&
+        "$scratch/together/bin/python" -m pytest -p no:cacheprovider -n 2 --dist worksteal \
+            tests/homes/{sklearn,torch,jax,onnx,docs}
 }
 
 # The wheel is made from the sdist, which holds what the repository holds.
@@ -115,8 +126,9 @@ for name in "$@"; do
     case $name in
         sklearn | torch | jax | onnx) home "$name" tested "$name" ;;
         docs) home docs documented ;;
+        together) home together together ;;
         wheel) wheels ;;
-        *) echo "no home $name; there are sklearn, torch, jax, onnx, docs, wheel" >&2 && exit 2 ;;
+        *) echo "no home $name; there are sklearn, torch, jax, onnx, docs, wheel, together" >&2 && exit 2 ;;
     esac
 done
 printf '\n%-12s %-20s %8s %8s\n' home result seconds MB

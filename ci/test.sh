@@ -7,7 +7,5 @@ ruff check .
 ruff format --check .
 mypy
 python -m pytest --numprocesses 2 --dist worksteal "$@"
-# At home in libraries that are installed here; ci/homes.sh has them all, each alone.
-python -m pytest tests/homes/sklearn tests/homes/onnx
 # The benchmarks' answers; their times are for another day.
 python -m pytest benchmarks --benchmark-disable -k "not 65536 and not 784 and not 1024 and not 2048"
