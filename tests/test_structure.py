@@ -42,7 +42,7 @@ torch.modules torch
 graphs graphs.topology graphs.blueprint
 graphs.unit_arrays graphs.exchange graph graphs.convert graphs.genomes files
 onnx onnx.nodes onnx.activations onnx.export onnx.graph_export
-onnx.forms onnx.model onnx.chain onnx.reading
+onnx.spellings onnx.forms onnx.model onnx.chain onnx.reading
 training.history training.best training.samples training.run
 training.checkpoints training.loop training.options training check
 sklearn.targets sklearn.base sklearn.classifier sklearn.regressor sklearn

@@ -169,6 +169,22 @@ class Chain:
             self._model.refuse_node(node, "flattens samples too: wanted axis=1")
         return x
 
+    def _cast(self, node: NodeProto, x: Value) -> Value:
+        """Nothing, to the dtype that there is."""
+        to = helper.tensor_dtype_to_np_dtype(self._attributes(node)["to"])
+        if isinstance(x, np.ndarray) or to != self.dtype:
+            self._model.refuse_node(node, f"casts to {to}: wanted {self.dtype} throughout")
+        return x
+
+    def _reshape(self, node: NodeProto, x: Value, shape: Value) -> Value:
+        """Nothing, where samples stay rows."""
+        if isinstance(x, np.ndarray) or isinstance(shape, Expression):
+            self._model.refuse_node(node, "is no layer: wanted rows, and a constant shape")
+        columns = self.inputs if x.of is None else len(x.of.W)
+        if shape.tolist() not in ([-1, columns], [0, columns], [0, -1]):
+            self._model.refuse_node(node, f"gives rows of {columns} the shape {shape.tolist()}")
+        return x
+
     # ------------------------------------------------------------------------- activations
 
     def _part(self, node: NodeProto, *given: Value) -> Value:
@@ -199,11 +215,13 @@ def _is_bare(e: Expression) -> bool:
 
 READERS: dict[str, Callable[..., Value]] = {
     "Add": Chain._add,
+    "Cast": Chain._cast,
     "Constant": Chain._constant,
     "Dropout": Chain._dropout,
     "Flatten": Chain._flatten,
     "Gemm": Chain._gemm,
     "Identity": Chain._identity,
     "MatMul": Chain._matmul,
+    "Reshape": Chain._reshape,
     "Transpose": Chain._transpose,
 }

@@ -6,7 +6,6 @@ of what it takes; that of z is `Z`. So equal expressions have equal forms.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ import numpy as np
 from onnx import AttributeProto, NodeProto, defs, helper, numpy_helper
 
 from deltaprop.activations import ACTIVATIONS, Activation
-from deltaprop.onnx.activations import FLOAT32_OPERATORS, PARTS, Write, write_activation
+from deltaprop.onnx.activations import PARTS, Write, write_activation
 from deltaprop.onnx.nodes import OPSET, Nodes
+from deltaprop.onnx.spellings import spellings
 
 Z = "z"
 COMMUTATIVE = ("Add", "Equal", "Max", "Mul", "Or")
@@ -59,32 +59,6 @@ def _defaults(op: str, opset: int) -> dict[str, Any]:
 # -------------------------------------------------------------------------------- the table
 
 
-def _gelu(nodes: Nodes, z: str) -> str:
-    erf = nodes.add("Erf", nodes.add("Div", z, math.sqrt(2)))
-    return nodes.add("Mul", nodes.add("Mul", z, nodes.add("Add", erf, 1)), 0.5)
-
-
-def _gelu_tanh(nodes: Nodes, z: str) -> str:
-    cube = nodes.add("Mul", z, nodes.add("Mul", z, z))
-    inner = nodes.add("Add", z, nodes.add("Mul", 0.044715, cube))
-    tanh = nodes.add("Tanh", nodes.add("Mul", math.sqrt(2 / math.pi), inner))
-    return nodes.add("Mul", 0.5, nodes.add("Mul", z, nodes.add("Add", tanh, 1)))
-
-
-def _mish(nodes: Nodes, z: str) -> str:
-    return nodes.add("Mul", z, nodes.add("Tanh", nodes.add("Softplus", z)))
-
-
-SPELLINGS: tuple[tuple[str, Write], ...] = (
-    *FLOAT32_OPERATORS.items(),
-    ("softplus", lambda nodes, z: nodes.add("Softplus", z)),
-    ("gelu", _gelu),
-    ("gelu_tanh", _gelu_tanh),
-    ("mish", _mish),
-)
-"""How other exporters write activations, where it is not as it is here."""
-
-
 @dataclass(frozen=True)
 class Forms:
     """The activations that are defined now, by form, and the operators of any."""
@@ -105,7 +79,7 @@ def known_forms(dtype: np.dtype[Any]) -> Forms:
     exported: dict[str, str] = {}
     table: dict[str, Activation] = {}
     operators = set(PARTS)
-    for name, write in (*_exports(dtype), *SPELLINGS):
+    for name, write in (*_exports(dtype), *spellings(dtype)):
         nodes = Nodes(dtype)
         form = _form_written(nodes, write)
         exported.setdefault(name, form)

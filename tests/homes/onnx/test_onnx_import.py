@@ -134,6 +134,27 @@ CHAINS = {
         "p = Mul (z, f)  a = Mul (p, half)" + SECOND,
         "gelu",
     ),
+    "gelu, the half first": (
+        "z = Gemm (X, W1T, b1)  d = Div (z, root)  e = Erf (d)  f = Add (e, one)"
+        "p = Mul (half, f)  a = Mul (z, p)" + SECOND,
+        "gelu",
+    ),
+    "gelu_tanh by a power": (
+        "z = Gemm (X, W1T, b1)  c = Pow (z, three)  d = Mul (cubic, c)  e = Add (z, d)"
+        "f = Mul (scale, e)  t = Tanh (f)  u = Add (t, one)  p = Mul (half, u)  a = Mul (z, p)"
+        + SECOND,
+        "gelu_tanh",
+    ),
+    "softplus with a threshold": (
+        "z = Gemm (X, W1T, b1)  s = Softplus (z)  c = Greater (z, twenty)  a = Where (c, z, s)"
+        + SECOND,
+        "softplus",
+    ),
+    "casts and reshapes that do nothing": (
+        "x = Cast <to = 1> (X)  z = Gemm (x, W1T, b1)  a = Tanh (z)  r = Reshape (a, rows)"
+        "t = Gemm <transB = 1> (r, W2, b2)  Y = Reshape (t, outputs)",
+        "tanh",
+    ),
     "gelu_tanh": (
         "z = Gemm (X, W1T, b1)  s = Mul (z, z)  c = Mul (z, s)  d = Mul (cubic, c)  e = Add (z, d)"
         "f = Mul (scale, e)  t = Tanh (f)  u = Add (one, t)  p = Mul (z, u)  a = Mul (half, p)"
@@ -160,6 +181,10 @@ CONSTANTS = {
     "one": np.ones(1, "float32"),
     "half": np.array(0.5, "float32"),
     "root": np.array(np.sqrt(2), "float32"),
+    "three": np.array(3, "float32"),
+    "twenty": np.array(20, "float32"),
+    "rows": np.array([0, 5]),
+    "outputs": np.array([-1, 3]),
     "cubic": np.array(0.044715, "float32"),
     "scale": np.array(np.sqrt(2 / np.pi), "float32"),
     "ratio": np.array(0.25, "float32"),
@@ -183,6 +208,15 @@ def test_softmax_of_all_opsets(opset: int, axis: str) -> None:
     net = read(model(nodes, opset, W=W2[:, :4].T, b=b2))
     assert [g.name for g in net.activations] == ["softmax"]
     assert_same_bits(net.layers[0].W, W2[:, :4])
+
+
+def test_a_threshold_of_20_makes_no_softplus_of_doubles() -> None:
+    nodes = "{z = MatMul (X, W)  s = Softplus (z)  c = Greater (z, t)  Y = Where (c, z, s)}"
+    head = '<ir_version: 8, opset_import: ["" : 17]> g (double[m, 1] X) => (double[m, 1] Y)'
+    text = f"{head} <double[1, 1] W = {{1.0}}, double t = {{20.0}}> {nodes}"
+    assert read(parser.parse_model(text.replace("double", "float"))).outputs == 1
+    with pytest.raises(dp.ModelFileError, match=r"'Y' \(Where\) ends no activation"):
+        read(parser.parse_model(text))
 
 
 def test_weights_as_lists_of_numbers_and_as_inputs() -> None:

@@ -24,6 +24,9 @@ REFUSED = {
     FIRST + "a = Softmax <axis = 0> (z)": r"'a' \(Softmax\) ends no .*Softmax\(axis=0\)",
     FIRST + "a = Mul (z, b1)": r"node 'a' \(Mul\) takes numbers of shape \(5,\), wanted a single",
     FIRST + "a = Add (z, b1)": r"node 'a' \(Add\) takes numbers of shape \(5,\), wanted a single",
+    FIRST + "a = Cast <to = 11> (z)": r"node 'a' \(Cast\) casts to float64: wanted float32",
+    FIRST + "a = Reshape (z, flat)": r"'a' \(Reshape\) gives rows of 5 the shape \[-1, 1\]",
+    FIRST + "s = Shape (z)  a = Reshape (z, s)": r"'a' \(Reshape\) is no layer: wanted rows, and",
     FIRST + "a = Transpose (z)": r"node 'a' \(Transpose\) transposes what is no constant",
     FIRST + "a = Flatten <axis = 0> (z)": r"node 'a' \(Flatten\) flattens samples too",
     FIRST + "a, mask = Dropout (z, ratio, yes)": r"node 'a' \(Dropout\) is in training mode",
@@ -52,6 +55,7 @@ REFUSED = {
     FIRST + "a = Relu (z, z)": "not a valid ONNX model",
 }
 MORE = {
+    "flat": np.array([-1, 1]),
     "yes": np.array(True),
     "square": np.eye(5, dtype="float32"),
     "column": np.ones((5, 1), "float32"),
