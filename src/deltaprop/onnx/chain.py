@@ -15,7 +15,7 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from deltaprop.onnx.forms import Z, attributes_of, form_of, form_of_number, known_forms
-from deltaprop.onnx.model import Model
+from deltaprop.onnx.model import Model, element_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,8 @@ class Chain:
     def _scaled(self, node: NodeProto, x: np.ndarray, factor: float) -> np.ndarray:
         if x.dtype != self.dtype:
             self._model.refuse_node(node, f"takes {x.dtype}, but the model's input is {self.dtype}")
-        return x if factor == 1 else x * self.dtype.type(factor)
+        with np.errstate(all="ignore"):
+            return x if factor == 1 else x * self.dtype.type(factor)
 
     def _add(self, node: NodeProto, x: Value, y: Value) -> Value:
         """The bias of a layer that has none yet, or a part of an activation."""
@@ -154,7 +155,12 @@ class Chain:
     def _transpose(self, node: NodeProto, x: Value) -> Value:
         if isinstance(x, Expression):
             self._model.refuse_node(node, "transposes what is no constant")
-        return np.transpose(x, self._attributes(node).get("perm"))
+        axes = self._attributes(node).get("perm", range(x.ndim)[::-1])
+        if sorted(axes) != list(range(x.ndim)):
+            self._model.refuse_node(
+                node, f"has perm={list(axes)} for a constant of shape {x.shape}"
+            )
+        return np.transpose(x, axes)
 
     def _dropout(self, node: NodeProto, x: Value, *others: Value) -> Value:
         """Nothing, in inference."""
@@ -171,9 +177,10 @@ class Chain:
 
     def _cast(self, node: NodeProto, x: Value) -> Value:
         """Nothing, to the dtype that there is."""
-        to = helper.tensor_dtype_to_np_dtype(self._attributes(node)["to"])
-        if isinstance(x, np.ndarray) or to != self.dtype:
-            self._model.refuse_node(node, f"casts to {to}: wanted {self.dtype} throughout")
+        to, here = self._attributes(node)["to"], helper.np_dtype_to_tensor_dtype(self.dtype)
+        if isinstance(x, np.ndarray) or to != here:
+            names = element_name(to), element_name(here)
+            self._model.refuse_node(node, "casts to {}: wanted {} throughout".format(*names))
         return x
 
     def _reshape(self, node: NodeProto, x: Value, shape: Value) -> Value:

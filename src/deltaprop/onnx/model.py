@@ -59,7 +59,7 @@ class Model:
         tensor = X.type.tensor_type
         dtype = _dtype(tensor.elem_type)
         if dtype is None:
-            kind = TensorProto.DataType.Name(tensor.elem_type)
+            kind = element_name(tensor.elem_type)
             self.refuse(f"input {X.name!r} is {kind}, wanted FLOAT or DOUBLE")
         shape = [x.dim_value or x.dim_param or "?" for x in tensor.shape.dim]
         if not tensor.HasField("shape") or len(shape) != 2:
@@ -71,6 +71,12 @@ def _dtype(element: int) -> np.dtype[Any] | None:
     if element not in (TensorProto.FLOAT, TensorProto.DOUBLE):
         return None
     return DTYPES[helper.tensor_dtype_to_np_dtype(element).name]
+
+
+def element_name(element: int) -> str:
+    """ONNX's name of a type of numbers, or its number if it has none."""
+    names: dict[int, str] = {number: name for name, number in TensorProto.DataType.items()}
+    return names.get(element, str(element))
 
 
 def title(node: NodeProto) -> str:

@@ -112,6 +112,7 @@ CHAINS = {
         "W = Transpose <perm = [1, 0]> (W1)  z = MatMul (X, W)  a = Tanh (z)" + SECOND,
         "tanh",
     ),
+    "transposed without saying how": ("W = Transpose (W1)  a = MatMul (X, W)" + SECOND, "identity"),
     "constants as nodes": (
         "c = Constant <value = float[3, 5] {" + ", ".join(str(x) for x in W2.reshape(-1)) + "}> ()"
         "V = Identity (c)  d = Constant <value_floats = [1.0, 2.0, 3.0]> ()"
