@@ -12,10 +12,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 python=${PYTHON:-python3}
 scratch=$(mktemp -d) || exit 1
-trap 'rm -rf "$scratch"' EXIT
+set -m # each home is a group of processes, which ends with the script
+trap 'for job in $(jobs -rp); do kill -- "-$job"; done; wait; rm -rf "$scratch"' EXIT
 export PIP_DISABLE_PIP_VERSION_CHECK=1 MPLCONFIGDIR="$scratch/matplotlib"
 unset PYTHONPATH DELTAPROP_BACKEND
-failed=0
 
 # environment FOLDER PYTHON REQUIREMENT...
 environment() {
@@ -26,13 +26,18 @@ environment() {
     }
 }
 
-# home NAME COMMAND...: a row of the table; the environment is $scratch/NAME, until then.
+# home NAME COMMAND...: a row of the table; the environment is $scratch/NAME, until then. Two homes
+# at a time, each of which prints when it has ended.
 home() {
+    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
+    prove "$@" &
+}
+
+prove() {
     local name=$1 start=$SECONDS verdict=passed
-    echo "== $name"
-    "${@:2}" || verdict=$(fault "$name")
-    [ "$verdict" != FAILED ] || failed=1
+    "${@:2}" > "$scratch/$name.log" 2>&1 || verdict=$(fault "$name")
     row "$name" "$verdict" $((SECONDS - start)) "$(du -sm "$scratch/$name" | cut -f 1)"
+    { echo "== $name" && cat "$scratch/$name.log"; }
     rm -rf "${scratch:?}/$name"
 }
 
@@ -92,45 +97,51 @@ interpreter() {
     return 1
 }
 
-types=(mypy) # checked on the first Python alone: they are the same on all
-# installed VERSION PYTHON: the wheel away from the checkout, its bits and types; then editable.
+# installed VERSION PYTHON [mypy]: the wheel away from the checkout, its bits, its types; then
+# editable.
 installed() {
     local folder="$scratch/wheel-$1" away="$scratch/away-$1"
     local bin="$folder/bin"
-    environment "$folder" "$2" --only-binary :all: "$wheel" "${types[@]}" || return
+    environment "$folder" "$2" --only-binary :all: "$wheel" "${@:3}" || return
     mkdir "$away" && cp examples/*.py tests/homes/wheel/*.py "$away" && (
         cd "$away" &&
             "$bin/deltaprop" check --digest --backend numba --backend cuda-host &&
             "$bin/python" use.py && "$bin/python" where.py "$folder" &&
-            { [ ${#types[@]} = 0 ] || "$bin/mypy" --strict --no-incremental --config-file= .; } &&
+            { [ $# -lt 3 ] || "$bin/mypy" --strict --no-incremental --config-file= .; } &&
             "$bin/python" -m pip install --quiet --no-deps --force-reinstall --editable "$root" &&
             "$bin/python" use.py && "$bin/python" where.py "$root"
-    ) && types=()
+    )
 }
 
+# The types are the same on all: the first Python here checks them.
 wheels() {
-    local version path
+    local version path types=(mypy)
     for version in 3.11 3.12 3.13 3.14; do
         if ! path=$(interpreter "$version"); then
             row "wheel-$version" "no python$version here" - -
         else
-            home "wheel-$version" installed "$version" "$path"
+            home "wheel-$version" installed "$version" "$path" "${types[@]}"
+            types=()
         fi
     done
 }
 
 distribution || exit 1
 wheel=$(echo "$scratch"/dist/*.whl)
-[ $# -gt 0 ] || set -- sklearn torch jax onnx docs wheel
+[ $# -gt 0 ] || set -- docs jax torch sklearn onnx wheel
 for name in "$@"; do
     case $name in
         sklearn | torch | jax | onnx) home "$name" tested "$name" ;;
         docs) home docs documented ;;
         together) home together together ;;
         wheel) wheels ;;
-        *) echo "no home $name; there are sklearn, torch, jax, onnx, docs, wheel, together" >&2 && exit 2 ;;
+        *)
+            echo "no home $name; there are sklearn, torch, jax, onnx, docs, wheel, together" >&2
+            exit 2
+            ;;
     esac
 done
+wait
 printf '\n%-12s %-20s %8s %8s\n' home result seconds MB
 cat "$scratch/table"
-exit "$failed"
+! grep -q FAILED "$scratch/table"
