@@ -30,8 +30,10 @@ export MPLCONFIGDIR="$scratch/matplotlib"
 export CUPY_TF32=0 NVIDIA_TF32_OVERRIDE=0 XLA_PYTHON_CLIENT_PREALLOCATE=false
 unset DELTAPROP_BACKEND DELTAPROP_HOST_FLAGS
 
-# A GPU's machine seldom has neat-python; what else is missing stops no other test.
-pytest=(-p no:cacheprovider --ignore tests/test_genomes.py --continue-on-collection-errors)
+# A GPU's machine seldom has neat-python, or what the snippets of pages import; what else is missing
+# stops no other test.
+pytest=(-p no:cacheprovider --continue-on-collection-errors)
+for name in genomes readme pages; do pytest+=(--ignore "tests/test_$name.py"); done
 pytest+=(--maxfail 40 -n)
 if [ "$backend" = cuda ]; then
     export DELTAPROP_REQUIRE_GPU=1
