@@ -37,7 +37,8 @@ prove() {
     local name=$1 start=$SECONDS verdict=passed
     "${@:2}" > "$scratch/$name.log" 2>&1 || verdict=$(fault "$name")
     row "$name" "$verdict" $((SECONDS - start)) "$(du -sm "$scratch/$name" | cut -f 1)"
-    { echo "== $name" && cat "$scratch/$name.log"; }
+    echo "== $name"
+    cat "$scratch/$name.log"
     rm -rf "${scratch:?}/$name"
 }
 
@@ -59,7 +60,7 @@ tested() {
 }
 
 # pages NAME: the documentation of that environment; its reference imports all that it is of.
-pages() { "$scratch/$1/bin/python" -m sphinx -q -W --keep-going docs "$scratch/html"; }
+pages() { "$scratch/$1/bin/python" -m sphinx -q -W --keep-going docs "$scratch/html-$1"; }
 
 documented() {
     environment "$scratch/docs" "$python" "${TORCH:-torch==2.13.0}" "$wheel[docs,jax,onnx]" pytest &&
