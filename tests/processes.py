@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def start(code: str, **environment: Any) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # so that what it starts can be stopped with it
     )
 
 
@@ -35,7 +37,7 @@ def end(process: subprocess.Popen[str], timeout: float = TIMEOUT) -> tuple[str, 
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise
     assert process.returncode == 0, f"status {process.returncode}\n{out}\n{err}"

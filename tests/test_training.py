@@ -126,6 +126,13 @@ def test_progress(
         assert "validation=" in err
 
 
+def test_a_bar_that_is_not_shown_is_not_made(monkeypatch) -> None:
+    """Its lock is shared by forks, and may be that of a process which was killed."""
+    monkeypatch.setattr("tqdm.tqdm", lambda *_, **__: pytest.fail("a bar was made"))
+    for progress in (None, False):
+        new_net().fit(X, Y, epochs=2, progress=progress)
+
+
 # ------------------------------------------------------------------------------ bad arguments
 
 BAD = [

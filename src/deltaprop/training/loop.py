@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -165,14 +167,22 @@ def _check_checkpoint(checkpoint: Any, resume: Any) -> None:
 
 
 def _bar(run: Run, progress: bool | None) -> Any:
+    """One of tqdm's, or None in its place.
+
+    One that nobody sees would still take a lock that a process shares with all its forks: who is
+    killed within it stops the others for good.
+    """
+    if progress is None:
+        progress = sys.stderr is not None and sys.stderr.isatty()
+    if not progress:
+        return nullcontext()
     from tqdm import tqdm
 
-    hidden = None if progress is None else not progress
-    return tqdm(total=run.epochs, initial=run.epoch, disable=hidden, unit="epoch")
+    return tqdm(total=run.epochs, initial=run.epoch, unit="epoch")
 
 
 def _show(bar: Any, history: History) -> None:
-    if bar.disable:  # an epoch of a small net takes no longer than the text
+    if bar is None:
         return
     shown = {"loss": f"{np.mean(history.loss[-1]):.4g}"}
     if history.validation_loss:
