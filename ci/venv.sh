@@ -15,7 +15,8 @@ if [ ! -x .venv/bin/python ]; then
 fi
 export PATH="$PWD/.venv/bin:$PATH"
 echo "installing deltaprop[$1] into .venv ..."
-python -m pip install --quiet --disable-pip-version-check --editable ".[$1]" 2> .venv/pip.log || {
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 # Python compiles what is imported
+python -m pip install --quiet --editable ".[$1]" 2> .venv/pip.log || {
     cat .venv/pip.log >&2
     exit 1
 }
